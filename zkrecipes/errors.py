@@ -1,0 +1,216 @@
+"""The errors, as a tree.
+
+ZkRecipesError
+├── AcquireTimeoutError (also TimeoutError)   somebody else held it until the deadline
+├── UnavailableError (also TimeoutError)      no server answered in time; nothing was applied, now or later
+├── OutcomeUnknownError                       a write was sent and could not be settled in time
+├── LostError                                 a hold ended before it was released
+│   ├── LockLostError
+│   ├── LeadershipLostError
+│   ├── ClaimLostError
+│   └── MembershipLostError
+├── ConflictError                             a version or value differs from the expected one
+├── NodeNotFoundError · NodeExistsError · NotEmptyError
+├── AccessDeniedError · AuthenticationError
+├── TransactionError                          one operation of a transaction was refused, so none was applied
+├── CancelledError                            the wait was cancelled from another thread
+├── ForeignNodeError                          the path holds nodes that another recipe made
+├── DecodeError · PayloadTooLargeError
+└── ClosedError · ForkedError                 used after close, or in a forked child
+
+Every error carries the path, says what to do, can be pickled, and chains its cause. Bad arguments are
+ValueError or TypeError. No error of kazoo escapes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zkrecipes.handle import LostReason
+
+__all__ = [
+    "AccessDeniedError",
+    "AcquireTimeoutError",
+    "AuthenticationError",
+    "CancelledError",
+    "ClaimLostError",
+    "ClosedError",
+    "ConflictError",
+    "DecodeError",
+    "ForeignNodeError",
+    "ForkedError",
+    "LeadershipLostError",
+    "LockLostError",
+    "LostError",
+    "MembershipLostError",
+    "NodeExistsError",
+    "NodeNotFoundError",
+    "NotEmptyError",
+    "OutcomeUnknownError",
+    "PayloadTooLargeError",
+    "TransactionError",
+    "UnavailableError",
+    "ZkRecipesError",
+]
+
+
+class ZkRecipesError(Exception):
+    """Base of all errors of this package.
+
+    Attributes:
+        path: The path that the call was about, as the caller wrote it; empty where there is none.
+    """
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class AcquireTimeoutError(ZkRecipesError, TimeoutError):
+    """Somebody else held it until the deadline.
+
+    Attributes:
+        timeout: The timeout of the call, in seconds.
+        left_behind: True if the server did not confirm in time that our place in the line is gone. It is then
+            removed in the background as soon as the server answers.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str = "",
+        timeout: float = 0.0,
+        left_behind: bool = False,
+    ) -> None:
+        super().__init__(message, path=path)
+        self.timeout = timeout
+        self.left_behind = left_behind
+
+
+class UnavailableError(ZkRecipesError, TimeoutError):
+    """No server answered before the deadline. Nothing was applied, and nothing will be later."""
+
+
+class OutcomeUnknownError(ZkRecipesError):
+    """A write was sent, its reply was lost, and it could not be settled by the deadline.
+
+    It may have been applied. Read the node before you decide to write again.
+    """
+
+
+class LostError(ZkRecipesError):
+    """A hold ended before it was released.
+
+    Attributes:
+        reason: Why it ended.
+    """
+
+    def __init__(self, message: str, *, path: str = "", reason: LostReason | None = None) -> None:
+        super().__init__(message, path=path)
+        self.reason = reason
+
+
+class LockLostError(LostError):
+    """The lock was lost while it was held."""
+
+
+class LeadershipLostError(LostError):
+    """The leadership was lost before it was resigned."""
+
+
+class ClaimLostError(LostError):
+    """The claim on a queue item was lost before it was acknowledged."""
+
+
+class MembershipLostError(LostError):
+    """The membership of a group was lost before it was left."""
+
+
+class ConflictError(ZkRecipesError):
+    """The node is not in the expected state; read it again and decide again.
+
+    Attributes:
+        expected: What the caller expected (a version or a value).
+        actual: What was found, or None where the server does not say.
+    """
+
+    def __init__(self, message: str, *, path: str = "", expected: object = None, actual: object = None) -> None:
+        super().__init__(message, path=path)
+        self.expected = expected
+        self.actual = actual
+
+
+class NodeNotFoundError(ZkRecipesError):
+    """The node, or the parent of a node to be created, does not exist."""
+
+
+class NodeExistsError(ZkRecipesError):
+    """The node to be created exists already."""
+
+
+class NotEmptyError(ZkRecipesError):
+    """The node to be deleted has children."""
+
+
+class AccessDeniedError(ZkRecipesError):
+    """The ACL of the node does not allow this; see the page on required ACLs."""
+
+
+class AuthenticationError(ZkRecipesError):
+    """The server refused our credentials, or we refused the server's certificate."""
+
+
+class TransactionError(ZkRecipesError):
+    """One operation of a transaction was refused, so none was applied.
+
+    Attributes:
+        index: The position of the refused operation in the transaction.
+    """
+
+    def __init__(self, message: str, *, path: str = "", index: int = -1) -> None:
+        super().__init__(message, path=path)
+        self.index = index
+
+
+class CancelledError(ZkRecipesError):
+    """The wait was cancelled from another thread by its `Cancel` object."""
+
+
+class ForeignNodeError(ZkRecipesError):
+    """The path holds nodes that another recipe made, or that another library made in another layout."""
+
+
+class DecodeError(ZkRecipesError):
+    """Bytes on the server are not in the expected format.
+
+    Attributes:
+        raw: The bytes.
+    """
+
+    def __init__(self, message: str, *, path: str = "", raw: bytes = b"") -> None:
+        super().__init__(message, path=path)
+        self.raw = raw
+
+
+class PayloadTooLargeError(ZkRecipesError, ValueError):
+    """The data is over the server's size limit and was not sent.
+
+    Attributes:
+        size: Size of the request, in bytes.
+        limit: The limit, in bytes.
+    """
+
+    def __init__(self, message: str, *, path: str = "", size: int = 0, limit: int = 0) -> None:
+        super().__init__(message, path=path)
+        self.size = size
+        self.limit = limit
+
+
+class ClosedError(ZkRecipesError):
+    """Used after close or release: an error in the program."""
+
+
+class ForkedError(ZkRecipesError):
+    """Used in a forked child. Make a new client there; a session cannot be shared by two processes."""
