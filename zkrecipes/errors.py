@@ -90,7 +90,16 @@ class AcquireTimeoutError(ZkRecipesError, TimeoutError):
 
 
 class UnavailableError(ZkRecipesError, TimeoutError):
-    """No server answered before the deadline. Nothing was applied, and nothing will be later."""
+    """No server answered before the deadline. Nothing was applied, and nothing will be later.
+
+    Attributes:
+        left_behind: Of an acquire: True if a place in the line may have been made, whose removal the server could not
+            confirm in time. It holds nothing for us, and is removed as soon as the server answers.
+    """
+
+    def __init__(self, message: str, *, path: str = "", left_behind: bool = False) -> None:
+        super().__init__(message, path=path)
+        self.left_behind = left_behind
 
 
 class OutcomeUnknownError(ZkRecipesError):

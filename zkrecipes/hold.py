@@ -7,13 +7,13 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Generic, TypeVar, final
 
-from zkrecipes.flow import Pending
+from zkrecipes.flow import Algorithm, Pending
 from zkrecipes.port import Runtime
 
 if TYPE_CHECKING:
     from zkrecipes.lease import Lease
 
-__all__ = ["Hold", "LostReason", "Registration", "SignalState"]
+__all__ = ["Grip", "Hold", "LostReason", "Registration", "SignalState"]
 
 logger = logging.getLogger("zkrecipes.hold")
 
@@ -50,20 +50,31 @@ class Registration:
 
 @final
 class SignalState(Generic[R]):
-    """A signal that fires at most once, with a reason. Fired under the step lock."""
+    """A signal that fires at most once, with a reason. Fired under the step lock.
 
-    __slots__ = ("_callbacks", "_runtime", "fired", "reason")
+    Args:
+        runtime: For the lock and the dispatcher.
+        probe: Tells a reason that holds by the clock already, though nobody has fired the signal yet.
+    """
 
-    def __init__(self, runtime: Runtime) -> None:
+    __slots__ = ("_callbacks", "_probe", "_reason", "_runtime", "fired")
+
+    def __init__(self, runtime: Runtime, probe: Callable[[], R | None] = lambda: None) -> None:
         self._runtime = runtime
-        self.reason: R | None = None
+        self._probe = probe
+        self._reason: R | None = None
         self.fired: Pending[R] = Pending()
         self._callbacks: list[Callable[[R], None]] = []
 
+    @property
+    def reason(self) -> R | None:
+        """Why it is set; None if it is not."""
+        return self._probe() if self._reason is None else self._reason
+
     def fire(self, reason: R) -> None:
         """Fire, unless it has."""
-        if self.reason is None:
-            self.reason = reason
+        if self._reason is None:
+            self._reason = reason
             callbacks, self._callbacks = self._callbacks, []
             for callback in callbacks:
                 self._dispatch(callback, reason)
@@ -72,8 +83,8 @@ class SignalState(Generic[R]):
     def on_set(self, callback: Callable[[R], None]) -> Registration:
         """Call `callback(reason)` when it fires; at once, if it has."""
         with self._runtime.lock:
-            if self.reason is not None:
-                self._dispatch(callback, self.reason)
+            if self._reason is not None:
+                self._dispatch(callback, self._reason)
             else:
                 self._callbacks.append(callback)
         return Registration(lambda: self._remove(callback))
@@ -96,24 +107,12 @@ class Hold:
         token: Its czxid, the fencing token.
         version: What a guard checks: -1 where the name can never be made twice.
         session_id: The session that owns it.
-        lost: Fires once when the hold ends otherwise than by release.
+        over: Done when the hold ends otherwise than by release.
         born: When it was won.
         watched: Whether a watch stands on the node.
     """
 
-    __slots__ = (
-        "_lease",
-        "_runtime",
-        "born",
-        "ended",
-        "lost",
-        "path",
-        "released",
-        "session_id",
-        "token",
-        "version",
-        "watched",
-    )
+    __slots__ = ("_lease", "_runtime", "born", "ended", "over", "path", "released", "session_id", "token", "version", "watched")
 
     def __init__(self, runtime: Runtime, lease: Lease, session_id: int, path: str, token: int, version: int = -1) -> None:
         self._runtime = runtime
@@ -123,7 +122,7 @@ class Hold:
         self.token = token
         self.version = version
         self.born = runtime.now()
-        self.lost: SignalState[LostReason] = SignalState(runtime)
+        self.over: Pending[LostReason] = Pending()
         self.ended: LostReason | None = None
         self.released = False
         self.watched = False
@@ -139,28 +138,80 @@ class Hold:
 
     @property
     def reason(self) -> LostReason | None:
-        """Why it has ended, by the clock and the process id, before any signal; None while it has not."""
+        """Why it has ended, by the clock and the process id, before anybody was told; None while it has not."""
         if self.ended is None and not self.released:
             if self._runtime.forked():
-                # The child may not take the parent's lock, which some thread of the parent may have held at the fork.
                 self.ended = LostReason.FORKED
             elif self._runtime.now() >= self._lease.until:
                 # Latch: a reader who has once seen it end makes sure that no later answer can revive it.
                 self.ended = LostReason.UNREACHABLE
         return self.ended
 
-    def lapse(self) -> bool:
-        """Fire the signal if it has ended; whether it has. Under the step lock."""
-        reason = self.reason
-        if reason is not None and not self.released:
-            self.lost.fire(reason)
-            return True
-        return self.released
-
     def end(self, reason: LostReason) -> None:
         """End it for `reason`, unless it has been released or has ended. Under the step lock."""
-        if not self.released:
+        if not self.released and not self.over.done:
             if self.ended is None:
                 self.ended = reason
-                logger.warning("Lost %s (token %d): %s", self.path, self.token, reason.value)
-            self.lost.fire(self.ended)
+            logger.warning("Lost %s (token %d): %s", self.path, self.token, self.ended.value)
+            self.over.resolve(self.ended)
+
+
+@final
+class Grip:
+    """One user's grip on a hold. Re-entry and local hand-off let several share one hold, told apart by `turn`.
+
+    Attributes:
+        hold: What is held.
+        turn: The how manyeth user of the hold this is, from 1.
+        lost: Fires once when the hold ends before this grip is released.
+    """
+
+    __slots__ = ("_let_go", "hold", "lost", "released", "runtime", "turn")
+
+    def __init__(self, runtime: Runtime, hold: Hold, let_go: Callable[[Grip], Algorithm[None]], turn: int = 1) -> None:
+        self.runtime = runtime
+        self.hold = hold
+        self.turn = turn
+        self.released = False
+        self.lost: SignalState[LostReason] = SignalState(runtime, lambda: self.reason)
+        self._let_go = let_go
+        hold.over.add_waiter(self._over)
+
+    def _over(self) -> None:
+        if not self.released:
+            self.lost.fire(self.hold.over.result())
+
+    @property
+    def token(self) -> int:
+        """The fencing token."""
+        return self.hold.token
+
+    @property
+    def valid(self) -> bool:
+        """Whether we can still prove that we hold it."""
+        return not self.released and self.hold.valid
+
+    @property
+    def reason(self) -> LostReason | None:
+        """Why it was lost; None if it was not, or was released before."""
+        return self.lost_reason if self.released else self.hold.reason
+
+    @property
+    def lost_reason(self) -> LostReason | None:
+        """The reason that was told before the release, if any."""
+        return self.lost.fired.result() if self.lost.fired.done else None
+
+    def remaining(self) -> float:
+        """Seconds for which it will be provable if no server answers any more."""
+        return 0.0 if self.released else self.hold.remaining()
+
+    async def release(self) -> None:
+        """Let go; the second time, nothing happens."""
+        if not self.released:
+            reason = self.hold.reason
+            if reason is not None:
+                # Told before the release, so that who looks afterwards still learns that the hold had been lost.
+                self.lost.fire(reason)
+            self.released = True
+            self.hold.over.remove_waiter(self._over)
+            await self._let_go(self)

@@ -1,0 +1,228 @@
+"""Protected create, parents, and the reaper. Driver-free.
+
+Promises: a create whose reply is lost is looked up by its GUID, never repeated blindly; whatever an attempt may have made
+is removed while its session lives, even if the caller was interrupted, cancelled, collected or crashed half way.
+
+Source: Curator's protected create (CreateBuilderImpl, `_c_<guid>-`). We differ: "it was never made" is believed only
+behind a committed write, since a server that lags can hide a node; and an attempt is registered before it is sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import weakref
+from collections import deque
+from typing import final
+
+from zkrecipes.errors import NodeNotFoundError, ZkRecipesError
+from zkrecipes.flow import Pending, first_of
+from zkrecipes.hold import Hold
+from zkrecipes.paths import ancestors
+from zkrecipes.port import OPEN_ACL, Acl, Check, Children, Create, Delete, Kind, Multi, Stat
+from zkrecipes.session import Call, Session, Unsettled
+
+__all__ = ["Attempt", "Nodes"]
+
+logger = logging.getLogger("zkrecipes.nodes")
+
+
+@final
+class _Trace:
+    """What the reaper needs to find and remove what an attempt may have made."""
+
+    __slots__ = ("parent", "path", "prefix", "session_id", "settled")
+
+    def __init__(self, session_id: int, parent: str, prefix: str, path: str | None) -> None:
+        self.session_id = session_id
+        self.parent = parent
+        self.prefix = prefix
+        self.path = path
+        self.settled = False
+
+
+@final
+class Attempt:
+    """A node that we are about to make, or have made and must not leave behind.
+
+    Whoever holds it settles it, or leaves it to the reaper. If it is collected unsettled, the reaper has it, too.
+    """
+
+    __slots__ = ("__weakref__", "trace")
+
+    def __init__(self, trace: _Trace) -> None:
+        self.trace = trace
+
+    @property
+    def session_id(self) -> int:
+        """The session in which the node is made."""
+        return self.trace.session_id
+
+    @property
+    def path(self) -> str | None:
+        """The full path, once it is known."""
+        return self.trace.path
+
+    @path.setter
+    def path(self, path: str) -> None:
+        self.trace.path = path
+
+    @property
+    def name(self) -> str:
+        """The last component of the path, which is known."""
+        return (self.trace.path or "").rpartition("/")[2]
+
+    def settle(self) -> None:
+        """Nothing is left of it, or somebody else answers for it now."""
+        self.trace.settled = True
+
+
+class Nodes:
+    """The node operations that recipes stand on: one a client.
+
+    Args:
+        session: The client's session.
+        acl: For every node and parent that is made.
+    """
+
+    def __init__(self, session: Session, acl: tuple[Acl, ...] = OPEN_ACL) -> None:
+        self.session = session
+        self.runtime = session.runtime
+        self.acl = acl
+        self._orphans: deque[_Trace] = deque()
+        self._live: dict[int, _Trace] = {}
+        session.on_given_up = self._remove_given_up
+
+    # --- attempts -------------------------------------------------------------------------------------------------------
+
+    def attempt(self, parent: str, prefix: str, path: str | None = None) -> Attempt:
+        """Register a node before its create is sent."""
+        trace = _Trace(self.session.id, parent, prefix, path)
+        attempt = Attempt(trace)
+        # A coroutine that is collected half way, as after a crash of the caller's code, cannot clean up by itself. The
+        # finaliser may run anywhere, so it takes no lock; the sweep finds the orphan.
+        weakref.finalize(attempt, _orphan, self._orphans, trace).atexit = False
+        return attempt
+
+    def create(self, attempt: Attempt, data: bytes) -> Call[tuple[str, Stat | None]]:
+        """Start the create of an attempt: ephemeral and sequential."""
+        path = f"{attempt.trace.parent}/{attempt.trace.prefix}"
+        return self.session.call(Create(path, data, Kind.EPHEMERAL, sequential=True, acl=self.acl))
+
+    def create_parents(self, path: str) -> list[Call[object]]:
+        """Start the creates of a node and all its parents, as containers; which exist already does not matter."""
+        return [self.session.call(Create(parent, b"", Kind.CONTAINER, acl=self.acl)) for parent in ancestors(path)]
+
+    async def find(self, attempt: Attempt, until: float) -> str | None:
+        """Look up what an attempt has made, after a lost reply; None if it made nothing and never will.
+
+        Raises:
+            Unsettled: The connection ended again, or the time came.
+        """
+        # A server that lags, or a deposed leader, may not show the node. It shows everything once it has answered a
+        # write of ours, and then a create that is still under way on an old connection is refused by the leader.
+        proof = self.session.call(Multi((Check("/"),)))
+        listing = self.session.call(Children(attempt.trace.parent))
+        try:
+            await self.session.result(proof, until)
+        except ZkRecipesError:
+            logger.debug("The settling write was refused, which settles as well")
+        try:
+            names = await self.session.result(listing, until)
+        except NodeNotFoundError:
+            names = []
+        for name in names:
+            if name.startswith(attempt.trace.prefix):
+                attempt.path = f"{attempt.trace.parent}/{name}"
+                return name
+        return None
+
+    # --- removal --------------------------------------------------------------------------------------------------------
+
+    def remove(self, attempt: Attempt) -> Pending[None]:
+        """Remove what an attempt may have made, in the background and to the end. Done when nothing is left."""
+        return self._reap(attempt.trace)
+
+    async def remove_within(self, attempt: Attempt, seconds: float) -> bool:
+        """Remove it, and wait for that so long at most; whether nothing is left."""
+        removed = self.remove(attempt)
+        until = self.runtime.now() + seconds
+        while not removed.done and self.runtime.now() < until:
+            await first_of(removed, until=until)
+        return removed.done
+
+    async def release(self, hold: Hold, seconds: float) -> None:
+        """Delete the node of a hold; what cannot be deleted within so many seconds is deleted in the background."""
+        if hold.released:
+            return
+        lost = hold.reason
+        hold.released = True
+        self.session.drop_hold(hold)
+        if hold.session_id != self.session.id or self.session.closed:
+            return  # it ended with its session
+        attempt = self.attempt("", "", hold.path)
+        attempt.trace.session_id = hold.session_id
+        if lost is None and self.session.usable:
+            try:
+                await self.session.result(self.session.call(Delete(hold.path)), self.runtime.now() + seconds)
+            except NodeNotFoundError:
+                attempt.settle()
+            except Unsettled:
+                self.remove(attempt)
+            except BaseException:
+                self.remove(attempt)
+                raise
+            else:
+                attempt.settle()
+        else:
+            self.remove(attempt)
+
+    def _remove_given_up(self, hold: Hold) -> None:
+        trace = _Trace(hold.session_id, "", "", hold.path)
+        self._reap(trace)
+
+    def _reap(self, trace: _Trace) -> Pending[None]:
+        if trace.settled or trace.session_id != self.session.id or self.session.closed:
+            trace.settled = True
+            return Pending.of(None)
+        return self.runtime.spawn(self._remove_to_the_end(trace), f"remove {trace.path or trace.parent}")
+
+    async def sweep(self) -> None:
+        """The engine's task: removes what collected attempts have left. Runs until the client is closed."""
+        while not self.session.closed:
+            while self._orphans:
+                self._reap(self._orphans.popleft())
+            pause = self.session.timeout / 6 or math.inf
+            await first_of(self.session.changed, until=self.runtime.now() + pause)
+
+    async def _remove_to_the_end(self, trace: _Trace) -> None:
+        attempt = Attempt(trace)
+        while not trace.settled:
+            try:
+                await self.session.ready(math.inf)
+            except ZkRecipesError:
+                trace.settled = True  # closed, or failed for good: the session takes the node with it
+                return
+            if self.session.id != trace.session_id:
+                trace.settled = True
+                return
+            try:
+                if trace.path is None and await self.find(attempt, math.inf) is None:
+                    trace.settled = True
+                    return
+                if self.session.id == trace.session_id and trace.path is not None:
+                    await self.session.result(self.session.call(Delete(trace.path)), math.inf)
+                    trace.settled = True
+            except NodeNotFoundError:
+                trace.settled = True
+            except Unsettled:
+                # Not while the connection is being lost: ready() waits for the next one.
+                await first_of(self.session.changed, until=self.runtime.now() + 0.05)
+            except ZkRecipesError as error:
+                logger.error("Cannot remove %s, which stays until the session ends: %s", trace.path, error)
+                trace.settled = True
+
+
+def _orphan(orphans: deque[_Trace], trace: _Trace) -> None:
+    if not trace.settled:
+        orphans.append(trace)
