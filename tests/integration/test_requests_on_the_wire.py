@@ -1,0 +1,189 @@
+"""What recipes cost, counted on the wire between client and server.
+
+Sessions are long here, so that no heartbeat falls into a count: the shortest is due after ten seconds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import pytest
+from kazoo.client import KazooClient
+
+import zkrecipes as zkr
+from zkrecipes.handoff import LocalLine
+from zkrecipes.testing import FaultProxy, ZooKeeperServer, wait_until
+
+pytestmark = pytest.mark.server
+
+_SESSION: Final = 60.0
+_PATHS = itertools.count(1)
+
+
+@pytest.fixture
+def proxy(zkr_server: ZooKeeperServer) -> Iterator[FaultProxy]:
+    with FaultProxy(zkr_server) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def zk(proxy: FaultProxy) -> Iterator[zkr.Client]:
+    with zkr.connect(proxy.hosts, session_timeout=_SESSION) as client:
+        yield client
+
+
+@pytest.fixture
+def path(zkr_server: ZooKeeperServer, request: pytest.FixtureRequest) -> str:
+    """A path that nobody else uses; its parent exists, it does not."""
+    client = KazooClient(zkr_server.hosts)
+    client.start()
+    try:
+        parent = f"/wire/{request.node.originalname}-{next(_PATHS)}"
+        client.ensure_path(parent)
+    finally:
+        client.stop()
+        client.close()
+    return f"{parent}/node"
+
+
+def _cost(proxy: FaultProxy, zk: zkr.Client, job: Callable[[], object]) -> tuple[int, int]:
+    """Requests and flights of a job."""
+    zk.exists("/")  # traffic counts as heartbeat: the next one is a whole interval away
+    proxy.reset_counts()
+    job()
+    return proxy.counts().total(), proxy.flights()
+
+
+def _cycle(lock: zkr.Lock) -> None:
+    with lock.acquire(timeout=5.0):
+        pass
+
+
+@pytest.mark.parametrize("layout", ["curator", "kazoo"])
+def test_uncontended_lock_takes_three_requests_in_two_flights(
+    proxy: FaultProxy, zk: zkr.Client, path: str, layout: str
+) -> None:
+    lock = zkr.Lock(zk, path, layout="curator" if layout == "curator" else "kazoo")
+    _cycle(lock)
+    assert _cost(proxy, zk, lambda: _cycle(lock)) == (3, 2), proxy.bursts()
+    assert proxy.counts()["delete"] == 1
+
+
+@pytest.mark.parametrize("missing", [1, 2, 4])
+def test_first_use_takes_the_missing_parents_and_one_request_more(
+    proxy: FaultProxy, zk: zkr.Client, path: str, missing: int
+) -> None:
+    lock = zkr.Lock(zk, path + "/deeper" * (missing - 1))
+    requests, flights = _cost(proxy, zk, lambda: _cycle(lock))
+    assert requests == 3 + missing + 1, proxy.bursts()
+    assert flights == 3, proxy.bursts()
+
+
+def test_try_lock_that_fails_takes_three_requests(proxy: FaultProxy, zk: zkr.Client, path: str) -> None:
+    lock = zkr.Lock(zk, path)
+    with lock.acquire(timeout=5.0):
+        assert _cost(proxy, zk, lambda: lock.try_acquire() and pytest.fail("two hold it")) == (3, 2), proxy.bursts()
+
+
+@pytest.mark.parametrize("layout", ["latch", "selector", "kazoo"])
+def test_campaign_and_resign_take_three_requests(proxy: FaultProxy, zk: zkr.Client, path: str, layout: str) -> None:
+    layouts = {"latch": zkr.Election(zk, path), "selector": zkr.Election(zk, path, layout="selector")}
+    election = layouts.get(layout) or zkr.Election(zk, path, layout="kazoo")
+    election.campaign(timeout=5.0).resign()
+    assert _cost(proxy, zk, lambda: election.campaign(timeout=5.0).resign()) == (3, 2), proxy.bursts()
+
+
+def test_reentrant_acquire_takes_no_request(proxy: FaultProxy, zk: zkr.Client, path: str) -> None:
+    lock = zkr.RLock(zk, path)
+
+    def again() -> None:
+        with lock.acquire(timeout=5.0) as inner:
+            assert inner.token == outer.token
+
+    with lock.acquire(timeout=5.0) as outer:
+        assert _cost(proxy, zk, again) == (0, 0), proxy.bursts()
+
+
+def _local_waiters(zk: zkr.Client) -> int:
+    return sum(len(line._waiting) for line in zk.core.shared.values() if isinstance(line, LocalLine))
+
+
+@pytest.mark.parametrize(("max_turns", "nodes"), [(64, 1), (3, 3)])
+def test_local_handoff_takes_no_request(
+    proxy: FaultProxy, zk: zkr.Client, path: str, max_turns: int, nodes: int
+) -> None:
+    """A holder and eight waiters are nine turns: three requests for each node, and nothing in between."""
+    lock = zkr.Lock(zk, path, local_handoff=zkr.LocalHandoff(max_turns=max_turns, max_time=60.0))
+    _cycle(lock)
+    held: list[tuple[int, int]] = []
+
+    def waiter() -> None:
+        with lock.acquire(timeout=20.0) as handle:
+            held.append((handle.token, handle.turn))
+
+    threads = [threading.Thread(target=waiter, daemon=True) for _ in range(8)]
+
+    def nine_turns() -> None:
+        with lock.acquire(timeout=5.0) as handle:
+            held.append((handle.token, handle.turn))
+            for thread in threads:
+                thread.start()
+            wait_until(lambda: _local_waiters(zk) == 8, 5.0, "eight wait in this process")
+        for thread in threads:
+            thread.join(20.0)
+
+    requests, _ = _cost(proxy, zk, nine_turns)
+    assert len(held) == 9
+    assert requests == 3 * nodes, proxy.bursts()
+    assert len({token for token, _ in held}) == nodes
+    assert len(set(held)) == 9, "token and turn tell all holders apart"
+    assert max(turn for _, turn in held) <= max_turns
+
+
+def test_one_waiter_of_a_hundred_is_woken_by_a_release() -> None:
+    """On a server of its own: every watch and every packet that it counts is ours."""
+    waiters = 100
+    turn = threading.Semaphore(0)
+    taken = 0
+
+    with ZooKeeperServer() as server, zkr.connect(server.hosts, session_timeout=_SESSION) as zk:
+        lock = zkr.Lock(zk, "/line")
+
+        def wait() -> None:
+            nonlocal taken
+            with lock.acquire(timeout=50.0):
+                taken += 1
+                turn.acquire()
+
+        def watches() -> int:
+            return int(server.metrics()["zk_watch_count"])
+
+        first = lock.acquire(timeout=5.0)
+        threads = [threading.Thread(target=wait, daemon=True) for _ in range(waiters)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: watches() == waiters, 20.0, lambda: f"{watches()} of {waiters} watches stand")
+
+        for released in range(1, 11):
+            before = server.metrics()
+            if released == 1:
+                first.release()
+            else:
+                turn.release()
+            wait_until(lambda: taken == released, 5.0, f"waiter {released} has its turn")  # noqa: B023  # asked at once
+            wait_until(lambda: watches() <= waiters - released, 5.0, "its watch is used up")  # noqa: B023
+            after = server.metrics()
+            # A release is one delete, one notification to one waiter, and that one's listing.
+            assert after["zk_watch_count"] == waiters - released
+            assert int(after["zk_packets_received"]) - int(before["zk_packets_received"]) == 2
+            assert int(after["zk_packets_sent"]) - int(before["zk_packets_sent"]) == 3
+
+        for _ in threads:
+            turn.release()
+        for thread in threads:
+            thread.join(20.0)
+        assert taken == waiters
+        assert watches() == 0
