@@ -17,8 +17,6 @@ import zkrecipes as zkr
 from zkrecipes.handoff import LocalLine
 from zkrecipes.testing import FaultProxy, ZooKeeperServer, wait_until
 
-pytestmark = pytest.mark.server
-
 _SESSION: Final = 60.0
 _PATHS = itertools.count(1)
 

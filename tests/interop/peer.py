@@ -33,7 +33,7 @@ __all__ = [
     "missing",
 ]
 
-PACKAGES: Final = "openjdk-17-jdk-headless libcurator-recipes-java"
+PACKAGES: Final = "default-jdk-headless libcurator-recipes-java"
 _JARS: Final = Path("/usr/share/java")
 # The manifests of Debian's jars name the jars that they need in turn. slf4j-nop keeps Curator's log quiet.
 _NEEDED: Final = ("curator-recipes.jar", "zookeeper.jar", "jackson-databind.jar", "slf4j-nop.jar")

@@ -12,8 +12,6 @@ import zkrecipes as zkr
 from tests.interop.peer import CuratorPeer
 from zkrecipes.testing import ZooKeeperServer, wait_until
 
-pytestmark = [pytest.mark.interop, pytest.mark.server]
-
 
 def _stands(kazoo: KazooClient, path: str, length: int) -> None:
     def line() -> int:

@@ -12,8 +12,6 @@ from tests.interop.line import Contestant, turns
 from tests.interop.peer import CuratorPeer
 from zkrecipes.testing import ZooKeeperServer, wait_until
 
-pytestmark = [pytest.mark.interop, pytest.mark.server]
-
 
 def _our_contestant(zk: zkr.Client, path: str, name: str) -> Contestant:
     return Contestant(name, lambda: zkr.Lock(zk, path, identity=name).acquire(timeout=20.0).release)

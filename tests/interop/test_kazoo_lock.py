@@ -13,8 +13,6 @@ import zkrecipes as zkr
 from tests.interop.line import Contestant, turns
 from zkrecipes.testing import ZooKeeperServer, wait_until
 
-pytestmark = [pytest.mark.interop, pytest.mark.server]
-
 
 def test_lock_held_by_kazoo_keeps_ours_out(zk: zkr.Client, kazoo: KazooClient, path: str) -> None:
     theirs = kazoo.Lock(path, "theirs")
