@@ -291,9 +291,12 @@ class Session:
         if not self.closed:
             self.closed = True
             self._end_all(LostReason.CLOSED)
-            self.disconnected()
+            self._linked = False
+            while self._unanswered:
+                self.dropped(self._unanswered[0])
             self._fail_backlog()
-            self._tell_changed()
+            self._wake_watches()
+            self._enter(State.LOST)
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -355,12 +358,8 @@ class Session:
             self._tell_changed()
             return
         self.state = state
-        logger.log(
-            logging.INFO if state is State.CONNECTED else logging.WARNING,
-            "Session %#x is %s",
-            self.id,
-            state.value,
-        )
+        expected = state is State.CONNECTED or self.closed
+        logger.log(logging.INFO if expected else logging.WARNING, "Session %#x is %s", self.id, state.value)
         for listener in self._listeners:
             self._tell(listener, state)
         self._tell_changed()

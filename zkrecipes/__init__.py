@@ -1,0 +1,78 @@
+"""Coordination recipes for Python services, on ZooKeeper. Start with `connect` and `Lock`."""
+
+from zkrecipes.client import Client, Transaction, connect
+from zkrecipes.connection import Health
+from zkrecipes.errors import (
+    AccessDeniedError,
+    AcquireTimeoutError,
+    AuthenticationError,
+    CancelledError,
+    ClosedError,
+    ConflictError,
+    ForeignNodeError,
+    ForkedError,
+    LeadershipLostError,
+    LockLostError,
+    LostError,
+    NodeExistsError,
+    NodeNotFoundError,
+    NotEmptyError,
+    OutcomeUnknownError,
+    PayloadTooLargeError,
+    TransactionError,
+    UnavailableError,
+    ZkRecipesError,
+)
+from zkrecipes.handle import Handle, HoldState, LostReason, Registration, Signal
+from zkrecipes.lock import Cancel, Contender, LocalHandoff, Lock, LockHandle, RLock
+from zkrecipes.operations import Node
+from zkrecipes.port import Acl, Kind, Stat
+from zkrecipes.session import State
+from zkrecipes.settings import DigestAuth, Retry, SaslDigest, SaslGssapi, Tls
+
+__all__ = [
+    "AccessDeniedError",
+    "Acl",
+    "AcquireTimeoutError",
+    "AuthenticationError",
+    "Cancel",
+    "CancelledError",
+    "Client",
+    "ClosedError",
+    "ConflictError",
+    "Contender",
+    "DigestAuth",
+    "ForeignNodeError",
+    "ForkedError",
+    "Handle",
+    "Health",
+    "HoldState",
+    "Kind",
+    "LeadershipLostError",
+    "LocalHandoff",
+    "Lock",
+    "LockHandle",
+    "LockLostError",
+    "LostError",
+    "LostReason",
+    "Node",
+    "NodeExistsError",
+    "NodeNotFoundError",
+    "NotEmptyError",
+    "OutcomeUnknownError",
+    "PayloadTooLargeError",
+    "RLock",
+    "Registration",
+    "Retry",
+    "SaslDigest",
+    "SaslGssapi",
+    "Signal",
+    "Stat",
+    "State",
+    "Tls",
+    "Transaction",
+    "TransactionError",
+    "UnavailableError",
+    "ZkRecipesError",
+    "connect",
+]

@@ -1,0 +1,243 @@
+"""Puts a client together: runtime, session, transport, core. For threads and asyncio alike."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, final
+
+from zkrecipes.core import Core
+from zkrecipes.errors import AuthenticationError
+from zkrecipes.nodes import Nodes
+from zkrecipes.paths import validate_namespace
+from zkrecipes.port import Acl, acl_tuple
+from zkrecipes.runtime import ThreadRuntime, default_identity
+from zkrecipes.session import Session, State
+from zkrecipes.settings import Auth, DigestAuth, Retry, SaslDigest, Tls, auth_list, host_list
+from zkrecipes.timing import NEVER, Deadline, Timeout, to_seconds
+from zkrecipes.wire import KazooTransport as make_transport, open_kazoo
+from zkrecipes.wire_io import Handler
+
+if TYPE_CHECKING:
+    from kazoo.client import KazooClient
+
+__all__ = ["Connection", "Health", "Options"]
+
+CLOSE_LIMIT = 2.0
+"""Seconds that close() takes at most, about: politely for half of them, then by force."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Health:
+    """For health checks.
+
+    Attributes:
+        ok: Whether all is well.
+        state: In a word.
+        reason: Why not, or empty.
+    """
+
+    ok: bool
+    state: str
+    reason: str = ""
+
+
+@final
+@dataclass(frozen=True)
+class Options:
+    """The checked arguments of `connect`."""
+
+    hosts: str
+    namespace: str
+    session_timeout: float
+    connect_timeout: float
+    default_timeout: float
+    auth: tuple[Auth, ...]
+    tls: Tls | None
+    acl: tuple[Acl, ...]
+    retry: Retry
+    server_tick: float | None
+    drift: float
+
+    @classmethod
+    def checked(
+        cls,
+        hosts: str | Sequence[str],
+        *,
+        namespace: str,
+        session_timeout: Timeout,
+        connect_timeout: Timeout,
+        default_timeout: Timeout,
+        auth: Auth | Sequence[Auth],
+        tls: Tls | None,
+        acl: Sequence[Acl] | None,
+        retry: Retry | None,
+        server_tick: float | None,
+        drift: float,
+    ) -> Self:
+        """Check everything before any I/O.
+
+        Raises:
+            TypeError: An argument is of the wrong type.
+            ValueError: An argument, or how two of them relate, is not valid.
+        """
+        session_seconds = to_seconds(session_timeout, "session_timeout")
+        if not 0.1 <= session_seconds <= 86400:
+            message = f"session_timeout must be from 0.1 to 86400 seconds, not {session_timeout}"
+            raise ValueError(message)
+        if server_tick is not None and not 0 < to_seconds(server_tick, "server_tick") <= session_seconds / 2:
+            message = f"server_tick must be more than 0 and at most half of session_timeout ({session_seconds:g} s)"
+            raise ValueError(message)
+        if not 0 <= drift <= 0.1:
+            message = f"drift must be a part of 1 from 0 to 0.1, not {drift}"
+            raise ValueError(message)
+        if tls is not None and not isinstance(tls, Tls):
+            message = f"tls must be a zkrecipes.Tls or None, not {type(tls).__name__}"
+            raise TypeError(message)
+        if retry is not None and not isinstance(retry, Retry):
+            message = f"retry must be a zkrecipes.Retry or None, not {type(retry).__name__}"
+            raise TypeError(message)
+        return cls(
+            hosts=host_list(hosts),
+            namespace=validate_namespace(namespace),
+            session_timeout=session_seconds,
+            connect_timeout=to_seconds(connect_timeout, "connect_timeout"),
+            default_timeout=to_seconds(default_timeout, "default_timeout"),
+            auth=auth_list(auth),
+            tls=tls,
+            acl=acl_tuple(acl),
+            retry=Retry() if retry is None else retry,
+            server_tick=server_tick,
+            drift=drift,
+        )
+
+
+class Connection:
+    """The parts of one client, and their life.
+
+    Args:
+        options: Of a client of ours; None for a borrowed one.
+        kazoo: The borrowed client.
+        dispatch: Where user callbacks run, if not on threads of our own.
+    """
+
+    def __init__(
+        self,
+        options: Options | None,
+        kazoo: KazooClient | None = None,
+        *,
+        namespace: str = "",
+        default_timeout: Timeout = 30.0,
+        dispatch: Callable[[object, Callable[[], None]], None] | None = None,
+    ) -> None:
+        retry = Retry() if options is None else options.retry
+        self.runtime = ThreadRuntime(dispatch=dispatch)
+        self.session = Session(
+            self.runtime,
+            server_tick=None if options is None else options.server_tick,
+            drift=0.01 if options is None else options.drift,
+        )
+        handler = None
+        if options is not None:
+            count = options.hosts.count(",") + 1
+            handler = Handler(
+                options.session_timeout, self.runtime.now, lambda: count, lambda attempt: retry.pause(attempt, 0.0) or 0.0
+            )
+            kazoo = open_kazoo(
+                options.hosts,
+                options.session_timeout,
+                handler,
+                auth=[("digest", f"{a.user}:{a.password}") for a in options.auth if isinstance(a, DigestAuth)],
+                sasl=_sasl(options.auth),
+                tls=_tls(options.tls),
+            )
+        self.kazoo: Any = kazoo
+        self.transport = make_transport(kazoo, self.session, self.runtime, handler)
+        self.session.transport = self.transport
+        self.core = Core(
+            Nodes(self.session, acl_tuple(None) if options is None else options.acl),
+            namespace=validate_namespace(namespace) if options is None else options.namespace,
+            identity=default_identity(),
+            default_timeout=to_seconds(default_timeout, "default_timeout") if options is None else options.default_timeout,
+            pause=retry.pause,
+        )
+        self._closing = threading.Lock()
+
+    def start(self) -> None:
+        """Start the engine, and connect."""
+        self.runtime.start()
+        self.runtime.spawn(self.session.keep(), "heartbeat")
+        self.runtime.spawn(self.core.nodes.sweep(), "reaper")
+        self.transport.start()
+
+    async def connected(self, timeout: float) -> None:
+        """Wait for the first connection.
+
+        Raises:
+            UnavailableError: No server answered in time.
+            AuthenticationError: Credentials or certificates were refused.
+        """
+        deadline = Deadline.after(None if timeout == NEVER else timeout, self.runtime.now())
+        try:
+            await self.session.ready(deadline.at)
+        except TimeoutError as error:
+            if self.transport.authentication_failed:
+                message = f"{self.transport.last_error}; check tls and auth"
+                raise AuthenticationError(message) from error
+            raise
+
+    def close(self) -> None:
+        """End everything, within about two seconds. Idempotent; a second caller waits for the first."""
+        if self.runtime.forked():
+            return  # the threads, the socket and the session are the parent's
+        with self._closing:
+            if self.session.closed:
+                return
+            with self.runtime.lock:
+                self.session.close()
+            self.transport.close(CLOSE_LIMIT)
+            self.runtime.stop()
+
+    def health(self) -> Health:
+        """Whether the client can do its work now."""
+        session = self.session
+        if self.runtime.forked():
+            return Health(ok=False, state="forked", reason="this client belongs to the parent process")
+        if session.closed:
+            return Health(ok=False, state="closed", reason="the client is closed")
+        if session.fatal is not None:
+            return Health(ok=False, state="failed", reason=str(session.fatal))
+        trouble = self.transport.last_error or "no server answers"
+        connected = session.state is State.CONNECTED
+        return Health(ok=connected, state=session.state.value, reason="" if connected else trouble)
+
+
+def _sasl(auth: tuple[Auth, ...]) -> dict[str, Any] | None:
+    for entry in auth:
+        if isinstance(entry, SaslDigest):
+            return {
+                "mechanism": "DIGEST-MD5",
+                "username": entry.user,
+                "password": entry.password,
+                "service": entry.service,
+                "principal": "zk-sasl-md5",
+            }
+        if not isinstance(entry, DigestAuth):
+            options: dict[str, Any] = {"mechanism": "GSSAPI", "service": entry.service}
+            return options if entry.principal is None else {**options, "principal": entry.principal}
+    return None
+
+
+def _tls(tls: Tls | None) -> dict[str, Any] | None:
+    if tls is None:
+        return None
+    files = {"ca": tls.ca, "certfile": tls.cert, "keyfile": tls.key}
+    return {
+        "use_ssl": True,
+        "verify_certs": True,
+        "check_hostname": tls.check_hostname,
+        "keyfile_password": tls.key_password,
+        **{name: str(path) for name, path in files.items() if path is not None},
+    }

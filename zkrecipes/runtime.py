@@ -1,0 +1,191 @@
+"""The world around a client in a real process: clock, engine thread, dispatcher.
+
+The engine thread steps the client's own algorithms (heartbeat, lease, reaper) and never runs user code. The dispatcher
+runs user callbacks on a few threads; those of one listener run one after another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import socket
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, final
+
+from zkrecipes.flow import Pending, Tasks, Wait
+
+__all__ = ["Dispatcher", "ThreadRuntime", "default_identity", "monotonic"]
+
+T = TypeVar("T")
+
+logger = logging.getLogger("zkrecipes.runtime")
+
+# CLOCK_MONOTONIC stands still while the machine sleeps, and a lease would seem to run on after the server has ended it.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+def _boottime() -> float:
+    return time.clock_gettime(_CLOCK)  # type: ignore[arg-type]  # chosen only where there is one
+
+
+monotonic: Callable[[], float] = time.monotonic if _CLOCK is None else _boottime
+
+
+def default_identity() -> str:
+    """The name of our contenders unless the user gives another: "host:pid"."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@final
+class Dispatcher:
+    """Runs callbacks on up to `size` threads; those of one key in order, one at a time."""
+
+    def __init__(self, name: str, size: int = 8) -> None:
+        self._name = name
+        self._size = size
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._queues: dict[int, tuple[object, deque[Callable[[], None]]]] = {}
+        self._ready: deque[int] = deque()
+        self._threads = 0
+        self._idle = 0
+        self._stopped = False
+
+    def dispatch(self, key: object, callback: Callable[[], None]) -> None:
+        """Run `callback` soon, after the earlier ones of the same key."""
+        with self._lock:
+            if id(key) in self._queues:
+                self._queues[id(key)][1].append(callback)
+                return
+            self._queues[id(key)] = (key, deque([callback]))
+            self._ready.append(id(key))
+            if self._idle:
+                self._work.notify()
+            elif self._threads < self._size:
+                self._threads += 1
+                threading.Thread(target=self._run, name=f"{self._name}-callbacks-{self._threads}", daemon=True).start()
+            else:
+                logger.warning("All %d callback threads are busy: a callback that blocks delays the others", self._size)
+
+    def stop(self) -> None:
+        """Let the threads end when what is queued has run."""
+        with self._lock:
+            self._stopped = True
+            self._work.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                while not self._ready:
+                    if self._stopped:
+                        self._threads -= 1
+                        return
+                    self._idle += 1
+                    self._work.wait()
+                    self._idle -= 1
+                key = self._ready.popleft()
+                callback = self._queues[key][1].popleft()
+            try:
+                callback()
+            except Exception:
+                logger.exception("A callback failed; the others go on")
+            del callback
+            with self._lock:
+                if self._queues[key][1]:
+                    self._ready.append(key)
+                    self._work.notify()
+                else:
+                    del self._queues[key]
+
+
+@final
+class ThreadRuntime:
+    """A `Runtime` with an engine thread.
+
+    Args:
+        name: For the names of threads.
+        dispatch: Runs user callbacks elsewhere than on a dispatcher of its own, as on an event loop.
+    """
+
+    def __init__(
+        self, name: str = "zkrecipes", dispatch: Callable[[object, Callable[[], None]], None] | None = None
+    ) -> None:
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+        self._wake = threading.Condition(self._lock)
+        self._tasks = Tasks(monotonic, self._wake.notify_all)
+        self._stopped = False
+        self._name = name
+        self._thread: threading.Thread | None = None
+        self._dispatcher = Dispatcher(name) if dispatch is None else None
+        self._dispatch = self._dispatcher.dispatch if self._dispatcher is not None else dispatch
+        self.now: Callable[[], float] = monotonic
+
+    @property
+    def lock(self) -> threading.RLock:  # type: ignore[valid-type]  # RLock is a function up to 3.12
+        """The step lock."""
+        return self._lock
+
+    def unique(self) -> str:
+        """A GUID whose version digit is 8: random, and recognisably ours."""
+        number = int.from_bytes(os.urandom(16), "big")
+        number = number & ~(0xF000 << 64) | (8 << 76)
+        number = number & ~(0xC000 << 48) | (0x8000 << 48)
+        return str(uuid.UUID(int=number))
+
+    def random(self) -> float:
+        """From 0.0 to 1.0; not the random module's, whose state a fork copies."""
+        return int.from_bytes(os.urandom(7), "big") / (1 << 56)
+
+    def spawn(self, algorithm: Coroutine[Wait, None, T], name: str) -> Pending[T]:
+        """Run an algorithm on the engine thread."""
+        with self._lock:
+            return self._tasks.spawn(algorithm, name)
+
+    def dispatch(self, key: object, callback: Callable[[], None]) -> None:
+        """Run user code off the step lock."""
+        if self._dispatch is not None:
+            self._dispatch(key, callback)
+
+    def forked(self) -> bool:
+        """Whether this is another process than the one that made it."""
+        return os.getpid() != self._pid
+
+    def owner(self) -> int:
+        """The running task under asyncio, or the running thread."""
+        if asyncio._get_running_loop() is not None:
+            task = asyncio.current_task()
+            if task is not None:
+                return id(task)
+        return threading.get_ident()
+
+    def start(self) -> None:
+        """Start the engine thread."""
+        self._thread = threading.Thread(target=self._run, name=f"{self._name}-engine", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the engine thread, and the dispatcher's when they have run what is queued."""
+        with self._lock:
+            self._stopped = True
+            self._wake.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(1.0)
+        if self._dispatcher is not None:
+            self._dispatcher.stop()
+
+    def _run(self) -> None:
+        with self._lock:
+            while not self._stopped:
+                self._tasks.step_ready()
+                seconds = self._tasks.next_time() - monotonic()
+                if seconds > 0:
+                    self._wake.wait(None if seconds == math.inf else min(seconds, threading.TIMEOUT_MAX))
+
+
