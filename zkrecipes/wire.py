@@ -1,41 +1,35 @@
 """Requests through kazoo: the transport of a session, on kazoo's internals.
 
-A request of ours is an object that kazoo's connection thread serialises at the moment of writing. There, and only there,
-it asks the session whether it may still be written, and puts a harmless read in its place if not: stock kazoo cannot
-withdraw a request that it has queued. Answers go straight to the session on the same thread, in order.
+A request of ours is an object that kazoo's connection thread serialises at the moment of writing. There, and only
+there, it asks the session whether it may still be written, and puts a harmless read in its place if not: stock kazoo
+cannot withdraw a request that it has queued. Answers go straight to the session, on the same thread and in order.
 
 What kazoo does for us: connecting, handshake, authentication, SASL, pings, xids, framing, watch tables. What we rely on
-is checked once by `wire_check`; where the check fails, `wire_public` does the same with kazoo's public API alone.
+is tried once by `wire_check`; where that fails, `wire_public` does the same with kazoo's public API alone.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
-from kazoo.client import KazooClient, KazooState, KeeperState
+from kazoo.client import KazooClient
 from kazoo.exceptions import EXCEPTIONS, ZookeeperError
 from kazoo.protocol.serialization import GetChildren
-from kazoo.retry import KazooRetry
 
-from zkrecipes.errors import AuthenticationError, UnavailableError
 from zkrecipes.port import Children, Code, Create, Exists, Get, Kind, Runtime, TransportEvents
 from zkrecipes.session import Call
+from zkrecipes.wire_check import supported_internals
 from zkrecipes.wire_codec import HARMLESS_READ, MultiRefused, Opcode, decoder, encode
-from zkrecipes.wire_io import Handler
+from zkrecipes.wire_io import Handler, default_pause
+from zkrecipes.wire_kazoo import QUEUE_LIMIT, KazooLink, count_hosts, open_kazoo
+from zkrecipes.wire_public import NO_ANSWER, PublicTransport
 
-__all__ = ["KazooTransport", "open_kazoo"]
+__all__ = ["KazooTransport", "borrowed_transport", "open_kazoo", "own_transport"]
 
 logger = logging.getLogger("zkrecipes.wire")
-
-# These say that nobody knows whether it was done, or that it never was sent.
-_NO_ANSWER: Final = frozenset({-4, -7, -112, -115, -122})
-
-# kazoo's queue wakes its thread through a socket pair that is full, and blocks, at 278 requests. With a borrowed client
-# others may have filled it.
-_QUEUE_LIMIT: Final = 128
 
 
 class _Operation:
@@ -66,12 +60,12 @@ class _Operation:
 
     def __repr__(self) -> str:
         # kazoo puts it into its debug log; data stays out of there.
-        return f"<{type(self.call.request).__name__} {self.path}>"
+        return f"<{type(self.call.request).__name__} {getattr(self.call.request, 'path', '')}>"
 
     def serialize(self) -> bytes:
         """Called by kazoo on the verge of writing."""
         if self._transport.may_write(self):
-            # An answer "no node" to this one is an answer for kazoo, and sets the watch.
+            # "No node" is an answer to this one, also for kazoo, which then enters its watch.
             self.type = Opcode.EXISTS if isinstance(self.call.request, Exists) else 0
             return self._body
         self.withdrawn = True
@@ -91,8 +85,8 @@ class _Operation:
         self._transport.broke_off(self, error)
 
 
-class _ChildrenWatch(GetChildren):  # type: ignore[misc]
-    """A listing that watches: kazoo tells its table of children watches by this class."""
+class _WatchedChildren(GetChildren):  # type: ignore[misc]
+    """A listing that watches: kazoo knows by this class which watch table it belongs to."""
 
     type = 0
     operation: _Operation
@@ -104,74 +98,31 @@ class _ChildrenWatch(GetChildren):  # type: ignore[misc]
     def serialize(self) -> bytes:
         return self.operation.serialize()
 
-    def deserialize(self, buffer: bytes, offset: int) -> Any:  # kazoo's is a class method
+    def deserialize(self, buffer: bytes, offset: int) -> Any:
         return self.operation.deserialize(buffer, offset)
 
 
 @final
-class KazooTransport:
-    """A session's transport on a KazooClient whose internals are as expected.
-
-    Args:
-        kazoo: The client. With `handler`, ours: `start` and `close` start and stop it. Without, borrowed: it is never
-            started or stopped.
-        events: The session.
-        runtime: For the step lock and the clock.
-        handler: The handler that the client was made with.
-    """
+class KazooTransport(KazooLink):
+    """A session's transport on a KazooClient whose internals are as expected. Arguments: see KazooLink."""
 
     def __init__(
-        self, kazoo: KazooClient, events: TransportEvents, runtime: Runtime, handler: Handler | None = None
+        self,
+        kazoo: KazooClient,
+        events: TransportEvents,
+        runtime: Runtime,
+        handler: Handler | None = None,
+        *,
+        borrowed: bool | None = None,
     ) -> None:
-        self.kazoo = kazoo
+        super().__init__(kazoo, events, runtime, handler, borrowed=borrowed)
         self.containers = True
         self.root: str = kazoo.chroot
-        # One bound method each, made once: kazoo's tables are sets, and equal watchers fall together.
+        # One object each: kazoo's watch tables are sets, in which equal watchers fall together.
         self.data_fired = self._data_fired
         self.children_fired = self._children_fired
-        self._events = events
-        self._lock = runtime.lock
-        self._now = runtime.now
-        self._forked = runtime.forked
-        self._handler = handler
         self._flight: dict[_Operation, None] = {}
-        self._linked = False
-        self._closing = False
-        self._ended_at: float | None = None
         _complete_error_codes()
-
-    # --- for the session ------------------------------------------------------------------------------------------
-
-    @property
-    def servers(self) -> int:
-        """How many servers there are to choose from."""
-        seen = len(self._handler.addresses) if self._handler is not None else 0
-        return max(len(self.kazoo.hosts), seen)
-
-    @property
-    def server(self) -> str:
-        """Host and port of the server that the session is connected to; empty if none."""
-        sock = self.kazoo._connection._socket if self._linked else None  # noqa: SLF001 - this module's business
-        try:
-            return "{}:{}".format(*sock.getpeername()[:2]) if sock is not None else ""
-        except OSError:
-            return ""
-
-    @property
-    def last_error(self) -> str:
-        """Why there is no connection; empty if unknown."""
-        return self._handler.last_error if self._handler is not None else ""
-
-    @property
-    def authentication_failed(self) -> bool:
-        """Whether the last attempt failed for certificates or credentials."""
-        return self._handler is not None and self._handler.authentication_failed
-
-    @property
-    def client_id(self) -> tuple[int, bytes] | None:
-        """Session id and password, while connected."""
-        identity: tuple[int, bytes] | None = self.kazoo.client_id
-        return identity
 
     def send(self, call: Call[Any]) -> None:
         """Hand a request to kazoo.
@@ -180,49 +131,21 @@ class KazooTransport:
             UnicodeEncodeError: A path cannot be written as UTF-8.
         """
         operation = _Operation(self, call)
-        if self._handler is None and len(self.kazoo._queue) >= _QUEUE_LIMIT:  # noqa: SLF001
-            # Waiting for room here, under the step lock, could wait for ever: kazoo's thread may want it.
+        if self._borrowed and len(self.kazoo._queue) >= QUEUE_LIMIT:  # noqa: SLF001 - this module's business
             self._events.dropped(call)
             return
         self._flight[operation] = None
         request: Any = operation
         if operation.watcher is self.children_fired:
-            request = _ChildrenWatch(operation.path, None)
+            request = _WatchedChildren(operation.path, None)
             request.operation = operation
         self.kazoo._call(request, operation)  # noqa: SLF001
 
-    def reconnect(self) -> None:
-        """Drop the connection and make a new one, the present server last."""
-        if self._handler is not None:
-            self._handler.drop()
-        else:
-            drop_connection(self.kazoo)
-
-    # --- for the client -------------------------------------------------------------------------------------------
-
-    def start(self) -> None:
-        """Begin connecting (or, borrowed: take over the connection that there is)."""
-        self.kazoo.add_listener(self._state_changed)
-        if self._handler is not None:
-            self.kazoo.start_async()
-            return
-        with self._lock:
-            if self.kazoo.connected and not self._linked:
-                self._connected()
-
-    def close(self, timeout: float = 1.0) -> None:
-        """End the session and free everything, within about `timeout` seconds; must not be called under the step lock.
-
-        The server is told, if it answers in time; otherwise it ends the session itself when its time is over.
-        """
-        if self._closing:
-            return
-        self._closing = True
-        if self._handler is not None and not self._forked():
-            close_kazoo(self.kazoo, self._handler, timeout)
-        self.kazoo.remove_listener(self._state_changed)
-        with self._lock:
-            self._disconnected()
+    def full_path(self, path: str) -> str:
+        """The path with the chroot."""
+        if not self.root:
+            return path
+        return self.root if path == "/" else self.root + path
 
     # --- on kazoo's connection thread -----------------------------------------------------------------------------
 
@@ -236,7 +159,7 @@ class KazooTransport:
                 return False
 
     def finished(self, operation: _Operation, value: Any) -> None:
-        """The server has done it (or the harmless read in its place, or refused a Multi)."""
+        """The server has done it (or the harmless read in its place), or it has refused a Multi."""
         with self._lock:
             if operation.withdrawn:
                 self._settle(operation, self._events.dropped)
@@ -249,21 +172,22 @@ class KazooTransport:
         """The server has refused it, or the connection has ended."""
         code = getattr(error, "code", None)
         with self._lock:
-            if operation.withdrawn:
-                self._settle(operation, self._events.dropped)
-            elif code is None:
+            if code is None:
                 # An answer that cannot be read: nothing that follows on this connection can be trusted.
                 logger.error("Unexpected answer to %r (%r); the connection is made anew", operation, error)
                 self._settle(operation, self._events.dropped)
                 self.reconnect()
-            elif code == Code.UNIMPLEMENTED and self._is_container(operation):
-                self._settle(operation, self._again_persistent)
-            elif code not in _NO_ANSWER:
-                self._settle(operation, self._events.refused, code)
-            elif self.kazoo.connected:
+            elif code in NO_ANSWER:
+                # If the connection has ended, the state listener drops everything in flight, in order: kazoo may come
+                # here from within `send`, too.
+                if self.kazoo.connected:
+                    self._settle(operation, self._events.dropped)
+            elif operation.withdrawn:
                 self._settle(operation, self._events.dropped)
-            # Otherwise the connection has ended: the state listener drops everything, in order. kazoo may come here
-            # from within `send`, where the session does not expect it.
+            elif code == Code.UNIMPLEMENTED and self._is_container(operation):
+                self._settle(operation, self._send_persistent)
+            else:
+                self._settle(operation, self._events.refused, code)
 
     def _settle(self, operation: _Operation, event: Any, *args: Any) -> None:
         if not operation.done:
@@ -272,17 +196,27 @@ class KazooTransport:
             try:
                 event(operation.call, *args)
             except Exception:
-                # On kazoo's connection thread this would end it, and with it every other call.
+                # On kazoo's connection thread it would end that thread, and with it every other call.
                 logger.exception("The session failed; please report this")
 
     def _is_container(self, operation: _Operation) -> bool:
         request = operation.call.request
         return isinstance(request, Create) and request.kind is Kind.CONTAINER and self.containers
 
-    def _again_persistent(self, call: Call[Any]) -> None:
+    def _send_persistent(self, call: Call[Any]) -> None:
         logger.info("The server knows no container nodes; persistent ones are made")
         self.containers = False
         self.send(call)
+
+    def _disconnected(self) -> None:
+        self._drop_flight()
+        super()._disconnected()
+
+    def _drop_flight(self) -> None:
+        flight, self._flight = self._flight, {}
+        for operation in flight:
+            # What kazoo still has in its queue finds itself done when it comes to be written.
+            self._settle(operation, self._events.dropped)
 
     def _data_fired(self, event: Any) -> None:
         self._fired(event, children=False)
@@ -290,161 +224,64 @@ class KazooTransport:
     def _children_fired(self, event: Any) -> None:
         self._fired(event, children=True)
 
-    def _fired(self, event: Any, *, children: bool) -> None:
-        # Without a path it only says that the connection ended, which the session is told anyway.
-        if event.path is not None:
-            with self._lock:
-                self._events.watch_fired(event.path, children=children)
 
-    def _state_changed(self, state: str) -> None:
-        with self._lock:
-            try:
-                if state == KazooState.CONNECTED:
-                    self._connected()
-                elif state == KazooState.SUSPENDED:
-                    self._disconnected()
-                else:
-                    self._ended()
-            except Exception:
-                logger.exception("The session failed; please report this")
-
-    def _connected(self) -> None:
-        if self._linked or self._closing:
-            return
-        self._linked = True
-        identity = self.kazoo.client_id
-        session_id = identity[0] if identity else 0
-        if self._handler is not None and self._handler.current is not None:
-            self._events.connected(session_id, self._handler.session_timeout, self._handler.current.since)
-        else:
-            self._events.connected(session_id, negotiated_timeout(self.kazoo), self._recently_ended())
-
-    def _recently_ended(self) -> float | None:
-        # Of a borrowed client we only know when the connection before ended. That long ago, it says too little.
-        ended_at, self._ended_at = self._ended_at, None
-        timeout: float = self.kazoo._session_timeout / 1000  # noqa: SLF001
-        return ended_at if ended_at is not None and self._now() - ended_at < timeout / 8 else None
-
-    def _disconnected(self) -> None:
-        flight, self._flight = self._flight, {}
-        for operation in flight:
-            # What kazoo still has in its queue finds itself done when it comes to be written.
-            self._settle(operation, self._events.dropped)
-        if self._linked:
-            self._linked = False
-            self._ended_at = self._now()
-            self._events.disconnected()
-
-    def _ended(self) -> None:
-        self._disconnected()
-        if self._closing:
-            return
-        cause = sys.exc_info()[1]
-        state = self.kazoo.client_state
-        if state == KeeperState.AUTH_FAILED:
-            message = f"the server refused our credentials ({cause}); check auth" if cause else _AUTHENTICATION
-            error: Exception = AuthenticationError(message)
-            error.__cause__ = cause
-            self._events.failed(error)
-        elif state == KeeperState.CLOSED and self._handler is not None:
-            error = UnavailableError(f"kazoo's connection thread has ended ({cause!r}); make a new client")
-            error.__cause__ = cause
-            self._events.failed(error)
-        else:
-            # Expired; or the owner of a borrowed client has stopped it, which ends its session as well.
-            self._events.expired()
-
-    def full_path(self, path: str) -> str:
-        """The path with the chroot."""
-        if not self.root:
-            return path
-        return self.root if path == "/" else self.root + path
-
-
-_AUTHENTICATION: Final = "the server refused our credentials; check the user, the password and the scheme given in auth"
-
-
-def open_kazoo(
+def own_transport(
     hosts: str | Sequence[str],
     session_timeout: float,
-    handler: Handler | None,
+    events: TransportEvents,
+    runtime: Runtime,
     *,
     auth: Sequence[tuple[str, str]] = (),
     sasl: dict[str, Any] | None = None,
     tls: dict[str, Any] | None = None,
-) -> KazooClient:
-    """Make a KazooClient; nothing is connected yet.
+    pause: Callable[[int], float] = default_pause,
+    internals: bool | None = None,
+) -> KazooTransport | PublicTransport:
+    """Make a transport with a kazoo client of its own; `start` begins to connect.
 
     Args:
-        hosts: "host:port,host:port/chroot", or a sequence of "host:port".
+        hosts: See `open_kazoo`, also for session_timeout, auth, sasl and tls.
         session_timeout: To be asked for, in seconds.
-        handler: Ours, or None for kazoo's own.
-        auth: Pairs of scheme and credential ("digest", "user:password").
-        sasl: kazoo's sasl_options.
-        tls: kazoo's use_ssl, ca, certfile, keyfile, keyfile_password, verify_certs, check_hostname.
+        events: The session.
+        runtime: For the step lock and the clock.
+        auth: Pairs of scheme and credential.
+        sasl: kazoo's `sasl_options`.
+        tls: kazoo's arguments for TLS.
+        pause: Seconds to wait before attempt n to connect.
+        internals: Whether to use kazoo's internals; None: if they are as expected.
+
+    Raises:
+        ValueError: The hosts cannot be read, or the files of `tls` cannot be used.
     """
-    retry = None
-    if handler is not None:
-        # One call of sleep_func for each round over the servers; how long that takes is the handler's business.
-        retry = KazooRetry(max_tries=-1, delay=0.1, backoff=1, max_jitter=0.0, sleep_func=handler.sleep_func)
-    return KazooClient(
-        hosts=hosts if isinstance(hosts, str) else list(hosts),
-        timeout=session_timeout,
-        handler=handler,
-        auth_data=list(auth),
-        sasl_options=dict(sasl) if sasl else None,
-        read_only=False,
-        connection_retry=retry,
-        logger=logging.getLogger("zkrecipes.kazoo"),
-        **(tls or {}),
-    )
+    if _use_internals(internals):
+        count = count_hosts(hosts)
+        handler = Handler(session_timeout, runtime.now, lambda: count, pause)
+        kazoo = open_kazoo(hosts, session_timeout, handler, auth=auth, sasl=sasl, tls=tls)
+        if internals or supported_internals(kazoo):
+            return KazooTransport(kazoo, events, runtime, handler)
+    kazoo = open_kazoo(hosts, session_timeout, None, auth=auth, sasl=sasl, tls=tls)
+    return PublicTransport(kazoo, events, runtime, borrowed=False)
 
 
-def close_kazoo(kazoo: KazooClient, handler: Handler, timeout: float) -> None:
-    """Stop a client within about `timeout` seconds: politely for half of them, then by force."""
-
-    def stop() -> None:
-        kazoo.stop()
-        kazoo.close()
-
-    # kazoo.stop() waits for ten seconds and more when no server answers.
-    thread = handler.spawn(stop)
-    thread.join(timeout / 2)
-    if thread.is_alive():
-        handler.abort()
-        thread.join(timeout / 2)
+def borrowed_transport(
+    kazoo: KazooClient, events: TransportEvents, runtime: Runtime, *, internals: bool | None = None
+) -> KazooTransport | PublicTransport:
+    """Make a transport on somebody else's client, which is never started or stopped."""
+    if _use_internals(internals) and (internals or supported_internals(kazoo)):
+        return KazooTransport(kazoo, events, runtime, borrowed=True)
+    return PublicTransport(kazoo, events, runtime, borrowed=True)
 
 
-def drop_connection(kazoo: KazooClient) -> None:
-    """Shut down the socket of a client that is not ours; kazoo then connects anew."""
-    import socket  # noqa: PLC0415
-
-    sock = getattr(getattr(kazoo, "_connection", None), "_socket", None)
-    if sock is not None:
-        try:
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
-        except (OSError, TypeError):
-            logger.debug("The connection could not be dropped", exc_info=True)
+_SETTING: Final = "ZKRECIPES_WIRE"
 
 
-def negotiated_timeout(kazoo: KazooClient) -> float:
-    """The session timeout in seconds that kazoo's connection thread works with; the requested one if it cannot be seen.
-
-    kazoo keeps the negotiated value in local variables of that thread alone, so its stack is read.
-    """
-    thread = kazoo._connection._connection_routine  # noqa: SLF001
-    frame = sys._current_frames().get(getattr(thread, "ident", None) or 0)  # noqa: SLF001
-    while frame is not None:
-        if frame.f_code.co_name == "_connect" and "negotiated_session_timeout" in frame.f_locals:
-            return float(frame.f_locals["negotiated_session_timeout"]) / 1000
-        if frame.f_code.co_name == "_connect_attempt" and "read_timeout" in frame.f_locals:
-            return float(frame.f_locals["read_timeout"]) * 1.5
-        frame = frame.f_back
-    return float(kazoo._session_timeout) / 1000  # noqa: SLF001
+def _use_internals(internals: bool | None) -> bool:  # noqa: FBT001 - private
+    # The setting lets the whole test suite run on the fallback.
+    return os.environ.get(_SETTING) != "public" if internals is None else internals
 
 
 def _complete_error_codes() -> None:
-    """Give every error code a class: kazoo's connection thread dies of one that it does not know."""
+    # kazoo's connection thread dies of an error code that it does not know.
     for code in range(-1, -256, -1):
         if code not in EXCEPTIONS:
             EXCEPTIONS[code] = type("UnknownServerError", (ZookeeperError,), {"code": code})

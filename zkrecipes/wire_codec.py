@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, TypeVar, cast, final
+from typing import Any, Final, cast, final
 
 from zkrecipes.port import (
     Acl,
@@ -35,8 +36,6 @@ __all__ = ["HARMLESS_READ", "Decoder", "MultiRefused", "Opcode", "decoder", "enc
 Decoder = Callable[[bytes, int, str], Any]
 """Reads an answer from a frame, at an offset; the last argument is the chroot to be taken off paths."""
 
-R = TypeVar("R")
-
 
 class Opcode:
     """The operation codes used here."""
@@ -56,7 +55,8 @@ class Opcode:
 
 
 @final
-class MultiRefused(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class MultiRefused:
     """The answer of a Multi that was not applied.
 
     Attributes:

@@ -32,6 +32,8 @@ __all__ = ["Handler", "default_pause", "tls_context"]
 
 logger = logging.getLogger("zkrecipes.wire")
 
+_Socket = socket.socket
+
 _numbers = itertools.count(1)
 
 # A connection that lived shorter than this many seconds counts as a failed attempt: a server that greets and hangs up
@@ -41,16 +43,16 @@ _SHORT_LIFE: Final = 1.0
 
 def default_pause(attempt: int) -> float:
     """Seconds to wait before attempt 1, 2, …: doubling from 0.05 up to 1, jittered downward by up to half."""
-    return random.uniform(0.5, 1.0) * min(1.0, 0.05 * 2 ** min(attempt, 10))  # noqa: S311 - spreads load, hides nothing
+    return random.uniform(0.5, 1.0) * min(1.0, 0.05 * (1 << min(attempt, 10)))  # noqa: S311 - spreads load, hides nothing
 
 
 @lru_cache(maxsize=16)
-def tls_context(
+def tls_context(  # noqa: PLR0917 - kazoo's names and order
     ca: str | None,
     certfile: str | None,
     keyfile: str | None,
     keyfile_password: str | None,
-    verify_certs: bool,  # noqa: FBT001 - kazoo's names and order
+    verify_certs: bool,  # noqa: FBT001
     check_hostname: bool,  # noqa: FBT001
 ) -> ssl.SSLContext:
     """The TLS settings, read from the files once.
@@ -78,6 +80,12 @@ class Handler:
         servers: How many servers are configured.
         pause: Seconds to wait before attempt n (1, 2, …) after a failed one. The first attempt after a lost
             connection does not wait.
+
+    Attributes:
+        current: The connection that was made last.
+        last_error: Why there is no connection, with a remedy; empty if unknown.
+        authentication_failed: Whether that was for a certificate.
+        addresses: All servers that were tried.
     """
 
     name = "zkrecipes"
@@ -105,8 +113,7 @@ class Handler:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._aborted = False
-        self._attempt: socket.socket | None = None
-        self._thread: threading.Thread | None = None
+        self._attempt: _Socket | None = None
         self._connected_at: float | None = None
         self._failed_rounds = 0
         self._tried = False
@@ -151,9 +158,9 @@ class Handler:
             except Exception as error:  # noqa: BLE001 - kazoo has logged it, and its state listener has told the session
                 logger.debug("kazoo's connection thread ended: %r", error)
 
-        self._thread = threading.Thread(target=run, name=f"zkrecipes-connection-{next(_numbers)}", daemon=True)
-        self._thread.start()
-        return self._thread
+        thread = threading.Thread(target=run, name=f"zkrecipes-connection-{next(_numbers)}", daemon=True)
+        thread.start()
+        return thread
 
     def dispatch_callback(self, callback: Any) -> None:
         """Call a watch callback here and now, which keeps its order relative to answers."""
@@ -163,7 +170,7 @@ class Handler:
             logger.exception("A watch callback failed; please report this")
 
     def async_result(self) -> Any:
-        """kazoo's own result object; for its internal uses."""
+        """A result object of kazoo, for its internal uses."""
         return AsyncResult(self)
 
     def event_object(self) -> threading.Event:
@@ -212,21 +219,21 @@ class Handler:
 
     # --- connections ------------------------------------------------------------------------------------------------
 
-    def socket(self) -> socket.socket:
+    def socket(self) -> _Socket:
         """A plain TCP socket."""
-        return socket.socket()
+        return _Socket()
 
     def create_socket_pair(self) -> tuple[WakeUp, WakeUp]:
         """The wake-up, as both ends."""
         wake = WakeUp()
         return wake, wake
 
-    def create_connection(
+    def create_connection(  # noqa: PLR0917 - kazoo's signature
         self,
         address: tuple[str, int],
         hostname: str | None = None,
         timeout: float | None = None,
-        use_ssl: bool = False,  # noqa: FBT001, FBT002 - kazoo's signature
+        use_ssl: bool = False,  # noqa: FBT001, FBT002
         ca: str | None = None,
         certfile: str | None = None,
         keyfile: str | None = None,
@@ -262,12 +269,10 @@ class Handler:
             self.current.drop(discard=False)
         return self.current
 
-    def _open(
-        self, address: tuple[str, int], hostname: str, limit: float, context: ssl.SSLContext | None
-    ) -> socket.socket:
+    def _open(self, address: tuple[str, int], hostname: str, limit: float, context: ssl.SSLContext | None) -> _Socket:
         end = time.monotonic() + limit
         family, kind, protocol, _, resolved = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
-        inner = socket.socket(family, kind, protocol)
+        inner = _Socket(family, kind, protocol)
         try:
             inner.settimeout(limit)
             inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -286,7 +291,7 @@ class Handler:
                 self._attempt = None
         return inner
 
-    def _begin(self, attempt: socket.socket) -> None:
+    def _begin(self, attempt: _Socket) -> None:
         # Under the lock, so that stop() either sees the attempt or is seen by it.
         with self._lock:
             if self._stopping.is_set():
@@ -295,7 +300,7 @@ class Handler:
             self._attempt = attempt
 
     def _limit(self, timeout: float | None) -> float:
-        share = self.session_timeout / 3 / max(1, self._servers()) * 2 ** min(max(0, self._failed_rounds - 1), 10)
+        share = self.session_timeout / 3 / max(1, self._servers()) * (1 << min(max(0, self._failed_rounds - 1), 10))
         return min(share, self.session_timeout if timeout is None else timeout)
 
     def _look_back(self) -> None:
@@ -330,10 +335,10 @@ class Handler:
         self.authentication_failed = authentication
 
 
-def _shut(attempt: socket.socket | None) -> None:
+def _shut(attempt: _Socket | None) -> None:
     if attempt is not None:
         with contextlib.suppress(OSError):
-            socket.socket.shutdown(attempt, socket.SHUT_RDWR)
+            _Socket.shutdown(attempt, socket.SHUT_RDWR)
 
 
 def _explain(error: OSError, name: str, limit: float, *, tls: bool) -> tuple[str, bool]:
