@@ -165,7 +165,7 @@ class CuratorPeer:
         self._reader = threading.Thread(target=self._read, name="curator-peer", daemon=True)
         self._reader.start()
         try:
-            self.session_id = self.call("connect", **self._settings).session
+            self.session_id = self.call("connect", limit=_ANSWER_LIMIT, **self._settings).session
         except BaseException:
             self.close()
             raise
@@ -175,6 +175,12 @@ class CuratorPeer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def pid(self) -> int:
+        """The Java process, while it runs."""
+        assert self._process is not None
+        return self._process.pid
 
     def close(self) -> None:
         """Close Curator's connection and end the process; idempotent."""
