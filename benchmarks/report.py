@@ -18,8 +18,9 @@ _HEAD = """\
 
 Written by `make bench`; do not edit. The same job done by our recipe, by kazoo's and by Curator's (the real one, in
 Java), in interleaved rounds of one run against one server on the same machine, without a sync of each write to the
-disk. The figures are medians over the rounds; between machines only the ratios say something. "Raw requests" is the
-floor: the same requests on a bare socket, without any client library.
+disk. The figures are medians over the rounds; between machines only the ratios say something. A ratio above 1 means
+that ours does more a second, or takes less time, than the competitor of that row. "Raw requests" is the floor: the
+same requests on a bare socket, without any client library.
 
 """
 
@@ -43,9 +44,8 @@ def _rows(outcome: Outcome) -> Iterable[tuple[str, str, str]]:
 def screen(outcome: Outcome) -> str:
     """One entry as lines of text."""
     lines = [f"{outcome.entry.title} [{outcome.entry.unit.value}] ({outcome.entry.name})"]
-    lines += [
-        f"    {who:<22}{figure:>12}    {ratio and f'ours {ratio} times'}" for who, figure, ratio in _rows(outcome)
-    ]
+    for who, figure, ratio in _rows(outcome):
+        lines.append(f"    {who:<22}{figure:>12}" + (f"    ours is better by {ratio}" if ratio else ""))
     lines += [f"    {verdict.label}: {verdict.words}" for verdict in outcome.verdicts]
     return "\n".join(lines)
 
