@@ -7,6 +7,7 @@ pytest loads by itself. Nothing here imports more than the standard library befo
 
 from zkrecipes.testing.certificates import Certificates
 from zkrecipes.testing.control import Server
+from zkrecipes.testing.ensemble import ZooKeeperEnsemble
 from zkrecipes.testing.installation import Installation, InstallationNotFoundError, find_installation
 from zkrecipes.testing.process import ServerStartError, ZooKeeperServer
 from zkrecipes.testing.proxy import FaultProxy
@@ -24,6 +25,7 @@ __all__ = [
     "Server",
     "ServerStartError",
     "Trap",
+    "ZooKeeperEnsemble",
     "ZooKeeperServer",
     "find_installation",
     "wait_until",

@@ -6,6 +6,7 @@ Everything here runs on the proxy's thread, so nothing is locked.
 from __future__ import annotations
 
 import contextlib
+import errno
 import selectors
 import socket
 import struct
@@ -23,6 +24,7 @@ Direction = Literal["to_server", "to_client"]
 
 _CHUNK: Final = 256 * 1024
 _QUEUE_LIMIT: Final = 16 * 1024 * 1024
+_REDIAL: Final = 0.02
 RESET: Final = struct.pack("ii", 1, 0)
 
 
@@ -53,6 +55,9 @@ class Network(Protocol):
 
     delays: dict[Direction, float]
     blocked: set[Direction]
+    rewrite: tuple[bytes, bytes] | None
+    target: tuple[str, int]
+    patience: float
 
     def note_request(self, operation: str) -> tuple[Trap | None, Gate | None, Gate | None]:
         """Count a request; a trap for its reply, a gate for its reply, a gate for itself."""
@@ -62,6 +67,9 @@ class Network(Protocol):
 
     def note_event(self) -> None:
         """Count a watch notification."""
+
+    def note_delay(self) -> None:
+        """A link has something to do at its `next_due`."""
 
     def note_end(self, link: Link) -> None:
         """The link is closed."""
@@ -85,7 +93,7 @@ class Pipe:
         self.out = b""
         self.ended = False  # the source will give no more
         self.done = False  # nothing more goes to the sink
-        self.last: _Call | None = None  # its reply is the last that is passed on: then the link is cut
+        self.begun = False
 
     def wants_read(self, network: Network) -> bool:
         return not (self.ended or self.direction in network.blocked or self.queued > _QUEUE_LIMIT)
@@ -113,6 +121,10 @@ class Pipe:
         delay = network.delays[self.direction]
         due = time.monotonic() + delay if delay else 0.0
         if data:
+            if not self.begun:
+                self.begun = True
+                if network.rewrite is not None and self.direction == "to_server":
+                    data = data.replace(*network.rewrite)
             for frame in self.reader.feed(data):
                 self._admit(frame, due, network)
         else:
@@ -216,20 +228,46 @@ class Pipe:
 class Link:
     """A client's connection and the one that the proxy made to the server for it."""
 
-    def __init__(self, client: socket.socket, server: socket.socket, network: Network, *, framed: bool) -> None:
+    def __init__(self, client: socket.socket, network: Network, *, framed: bool) -> None:
         self.framed = framed
         self.connected = False
         self.closed = False
         self._network = network
+        self._target = network.target
         self._client = client
-        self._server = server
+        self._server = socket.socket()
+        self._patient_until = time.monotonic() + network.patience
+        self._dial_at: float | None = None
         self._handshaken: dict[Direction, bool] = {"to_server": False, "to_client": False}
         self._calls: deque[_Call] = deque()
         self._masks: dict[socket.socket, int] = {}
         self._flight = 0
         self._burst: list[str] | None = None
-        self.to_server = Pipe(self, "to_server", client, server)
-        self.to_client = Pipe(self, "to_client", server, client)
+        self.to_server = Pipe(self, "to_server", client, self._server)
+        self.to_client = Pipe(self, "to_client", self._server, client)
+        _prepare(client)
+
+    def dial(self) -> None:
+        """Connect to the server; what the client sends meanwhile waits."""
+        self._dial_at = None
+        self._masks.pop(self._server, None)
+        self._server.close()
+        self._server = self.to_server.sink = self.to_client.source = socket.socket()
+        _prepare(self._server)
+        if self._server.connect_ex(self._target) in {0, errno.EINPROGRESS}:
+            self.watch()
+        else:
+            self._missed()
+
+    def _missed(self) -> None:
+        """The server refuses: try again for as long as we may, then refuse too."""
+        now = time.monotonic()
+        if now >= self._patient_until:
+            self.close()
+            return
+        self._watch(self._server, 0)
+        self._dial_at = now + _REDIAL
+        self._network.note_delay()
 
     @property
     def pipes(self) -> tuple[Pipe, Pipe]:
@@ -243,7 +281,7 @@ class Link:
         if mask & selectors.EVENT_WRITE:
             if owner is self._server and not self.connected:
                 if owner.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                    self.close()
+                    self._missed()
                     return
                 self.connected = True
             writing.pump(self._network)
@@ -253,6 +291,8 @@ class Link:
 
     def pump(self) -> None:
         """Pass on what may go since a fault ended or a delay ran out."""
+        if self._dial_at is not None and time.monotonic() >= self._dial_at:
+            self.dial()
         for pipe in self.pipes:
             if not self.closed:
                 pipe.pump(self._network)
@@ -269,15 +309,21 @@ class Link:
             mask = 0
             if reading.wants_read(self._network) and (self.connected or owner is self._client):
                 mask |= selectors.EVENT_READ
-            if writing.wants_write(self._network) or (owner is self._server and not self.connected):
+            dialling = owner is self._server and not self.connected and self._dial_at is None
+            if writing.wants_write(self._network) or dialling:
                 mask |= selectors.EVENT_WRITE
-            if self._masks.get(owner) != mask:
-                self._masks[owner] = mask
-                self._network.watch(owner, mask, self)
+            self._watch(owner, mask)
+
+    def _watch(self, owner: socket.socket, mask: int) -> None:
+        if self._masks.get(owner, 0) != mask:
+            self._masks[owner] = mask
+            self._network.watch(owner, mask, self)
 
     def next_due(self) -> float | None:
         """When something of ours becomes due."""
         dues = [due for pipe in self.pipes if (due := pipe.next_due(self._network)) is not None]
+        if self._dial_at is not None:
+            dues.append(self._dial_at)
         return min(dues, default=None)
 
     def request(self, frame: bytes, network: Network) -> Gate | None:
@@ -345,7 +391,7 @@ class Link:
             return
         self.closed = True
         for owner in (self._client, self._server):
-            self._network.watch(owner, 0, self)
+            self._watch(owner, 0)
             if reset:
                 with contextlib.suppress(OSError):
                     owner.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
@@ -355,3 +401,8 @@ class Link:
                 if item.gate is not None and item.gate.held:
                     item.gate.fire()
         self._network.note_end(self)
+
+
+def _prepare(owner: socket.socket) -> None:
+    owner.setblocking(False)
+    owner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import selectors
 import socket
 import threading
@@ -43,8 +42,9 @@ class Traffic:
 class Relay:
     """Owns every socket of one proxy. Everything but `do`, `pump_soon` and `stop` runs on its thread."""
 
-    def __init__(self, target: tuple[str, int], port: int, *, framed: bool) -> None:
+    def __init__(self, target: tuple[str, int], port: int, *, framed: bool, patience: float) -> None:
         self.target = target
+        self.patience = patience
         self.delays: dict[Direction, float] = {"to_server": 0.0, "to_client": 0.0}
         self.blocked: set[Direction] = set()
         self.links: set[Link] = set()
@@ -52,6 +52,7 @@ class Relay:
         self.reply_gates: list[Gate] = []
         self.request_gates: list[Gate] = []
         self.traffic = Traffic()
+        self.rewrite: tuple[bytes, bytes] | None = None
         self._port = port
         self._framed = framed
         self._refusing = False
@@ -157,6 +158,9 @@ class Relay:
         self.delays = delays
         self._delayed = True
 
+    def set_rewrite(self, old: bytes, new: bytes) -> None:
+        self.rewrite = (old, new)
+
     def reset_counts(self) -> None:
         self.traffic = Traffic()
         for link in self.links:
@@ -178,6 +182,9 @@ class Relay:
 
     def note_event(self) -> None:
         self.traffic.events += 1
+
+    def note_delay(self) -> None:
+        self._delayed = True
 
     def note_end(self, link: Link) -> None:
         self.links.discard(link)
@@ -250,17 +257,9 @@ class Relay:
         return waiting
 
     def _connect(self, client: socket.socket) -> None:
-        server = socket.socket()
-        for each in (client, server):
-            each.setblocking(False)
-            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if server.connect_ex(self.target) not in {0, errno.EINPROGRESS}:
-            server.close()
-            _reset(client)
-            return
-        link = Link(client, server, self, framed=self._framed)
+        link = Link(client, self, framed=self._framed)
         self.links.add(link)
-        link.watch()
+        link.dial()
 
 
 def _met(traps: list[P], operation: str) -> P | None:

@@ -146,6 +146,11 @@ class ZooKeeperServer(Server):
         return process.pid if process is not None and process.poll() is None else None
 
     @property
+    def paused(self) -> bool:
+        """Whether it stands still after `pause`."""
+        return self._paused and self.pid is not None
+
+    @property
     def log(self) -> Path:
         """The file that holds all the server has printed, over all its starts."""
         return self._directory() / "server.log"

@@ -47,6 +47,8 @@ class FaultProxy:
     Args:
         target: The server.
         listen_port: 0 chooses a port. It stays ours while connections are refused.
+        patience: Seconds for which a server that refuses connections is tried again while the client waits. With 0 the
+            client's connection, which was accepted before, is reset at once.
         opaque: True reads no frames: for quorum ports and TLS. Nothing is counted then, and traps never act.
 
     Raises:
@@ -55,12 +57,12 @@ class FaultProxy:
 
     host: str = LOOPBACK
 
-    def __init__(self, target: Target, listen_port: int = 0, *, opaque: bool = False) -> None:
+    def __init__(self, target: Target, listen_port: int = 0, *, patience: float = 0.0, opaque: bool = False) -> None:
         self._closed = False
         self._owner = os.getpid()
         self._reserved = ReservedPort(listen_port, None) if listen_port else reserve_port()
         try:
-            self._relay = Relay(_address(target), self._reserved.number, framed=not opaque)
+            self._relay = Relay(_address(target), self._reserved.number, framed=not opaque, patience=patience)
         except BaseException:
             self._reserved.release()
             raise
@@ -152,6 +154,16 @@ class FaultProxy:
                 self._relay.cut()
 
         self._relay.do(retarget)
+
+    def rewrite(self, old: bytes, new: bytes) -> None:
+        """In the first bytes that each new connection sends to the server, put `new` for `old`, of the same length.
+
+        For protocols that tell an address in their greeting, which would lead past the proxy.
+        """
+        if len(old) != len(new):
+            message = f"old and new must have the same length, not {len(old)} and {len(new)} bytes"
+            raise ValueError(message)
+        self._relay.do(lambda: self._relay.set_rewrite(old, new))
 
     # -- faults at one request
 
