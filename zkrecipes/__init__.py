@@ -1,7 +1,7 @@
 """Coordination recipes for Python services, on ZooKeeper. Start with `connect` and `Lock`."""
 
 from zkrecipes.client import Client, Transaction, connect
-from zkrecipes.connection import Health
+from zkrecipes.election import Election, Leadership, Observation, StopReason
 from zkrecipes.errors import (
     AccessDeniedError,
     AcquireTimeoutError,
@@ -24,6 +24,7 @@ from zkrecipes.errors import (
     ZkRecipesError,
 )
 from zkrecipes.handle import Handle, HoldState, LostReason, Registration, Signal
+from zkrecipes.health import Health
 from zkrecipes.lock import Cancel, Contender, LocalHandoff, Lock, LockHandle, RLock
 from zkrecipes.operations import Node
 from zkrecipes.port import Acl, Kind, Stat
@@ -42,12 +43,14 @@ __all__ = [
     "ConflictError",
     "Contender",
     "DigestAuth",
+    "Election",
     "ForeignNodeError",
     "ForkedError",
     "Handle",
     "Health",
     "HoldState",
     "Kind",
+    "Leadership",
     "LeadershipLostError",
     "LocalHandoff",
     "Lock",
@@ -59,6 +62,7 @@ __all__ = [
     "NodeExistsError",
     "NodeNotFoundError",
     "NotEmptyError",
+    "Observation",
     "OutcomeUnknownError",
     "PayloadTooLargeError",
     "RLock",
@@ -69,6 +73,7 @@ __all__ = [
     "Signal",
     "Stat",
     "State",
+    "StopReason",
     "Tls",
     "Transaction",
     "TransactionError",

@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, final
 
-from zkrecipes.connection import Connection, Health, Options
+from zkrecipes.connection import Connection, Options
 from zkrecipes.core import DEFAULT, Core, DefaultTimeout
 from zkrecipes.errors import ForkedError
 from zkrecipes.flow import Algorithm, refuse_event_loop, run_blocking
 from zkrecipes.handle import Handle, Registration
+from zkrecipes.health import Health
 from zkrecipes.operations import Node, Operations, Plan
 from zkrecipes.port import Acl, Kind, Stat
 from zkrecipes.session import State

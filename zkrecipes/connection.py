@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 from zkrecipes.core import Core
 from zkrecipes.errors import AuthenticationError
+from zkrecipes.health import Health
 from zkrecipes.nodes import Nodes
 from zkrecipes.paths import validate_namespace
 from zkrecipes.port import Acl, acl_tuple
@@ -22,26 +23,10 @@ from zkrecipes.wire_io import Handler
 if TYPE_CHECKING:
     from kazoo.client import KazooClient
 
-__all__ = ["Connection", "Health", "Options"]
+__all__ = ["Connection", "Options"]
 
 CLOSE_LIMIT = 2.0
 """Seconds that close() takes at most, about: politely for half of them, then by force."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Health:
-    """For health checks.
-
-    Attributes:
-        ok: Whether all is well.
-        state: In a word.
-        reason: Why not, or empty.
-    """
-
-    ok: bool
-    state: str
-    reason: str = ""
 
 
 @final

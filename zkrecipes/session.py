@@ -98,6 +98,7 @@ class Session:
         self.state = State.LOST
         self.closed = False
         self.fatal: BaseException | None = None
+        self.suspensions = 0
         self.changed: Pending[None] = Pending()
         self.holds: dict[str, Hold] = {}
         self.on_given_up: Callable[[Hold], None] = lambda _hold: None
@@ -358,6 +359,7 @@ class Session:
             self._tell_changed()
             return
         self.state = state
+        self.suspensions += state is State.SUSPENDED
         expected = state is State.CONNECTED or self.closed
         logger.log(logging.INFO if expected else logging.WARNING, "Session %#x is %s", self.id, state.value)
         for listener in self._listeners:
