@@ -184,6 +184,7 @@ class Handle(HandleState):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         reason = None if self._grip.released else self._grip.reason
-        self.release()
+        if reason is not LostReason.FORKED:
+            self.release()
         if reason is not None and error is None:
             raise self._lost(reason)

@@ -119,6 +119,12 @@ class Term:
         """Seconds until the lease, as it is now, ends less the grace."""
         return max(0.0, self.grip.remaining() - self.grace)
 
+    async def running_out(self) -> None:
+        """Wait until work that still runs must be ended, or the term is over."""
+        while not self.out_of_time and not self._over.done:
+            until = self.core.runtime.now() + self.time_to_stop()
+            await first_of(self.grip.lost.fired, self.core.session.changed, self._over, until=until)
+
     async def resign(self) -> None:
         """Give the leadership up; the second time, nothing happens."""
         self._over.resolve(None)
