@@ -12,50 +12,21 @@ import socket
 import struct
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import Final, Literal, Protocol, final
+from typing import Final, Protocol, final
 
-from zkrecipes.testing.frames import CONNECT, FrameReader, parse_reply, parse_request
+from zkrecipes.testing._pipe import Call, Direction, Faults, Pipe
+from zkrecipes.testing.frames import CONNECT, parse_reply, parse_request
 from zkrecipes.testing.traps import Gate, Trap
 
-__all__ = ["RESET", "Direction", "Link", "Network"]
+__all__ = ["RESET", "Link", "Network"]
 
-Direction = Literal["to_server", "to_client"]
-
-_CHUNK: Final = 256 * 1024
-_QUEUE_LIMIT: Final = 16 * 1024 * 1024
 _REDIAL: Final = 0.02
 RESET: Final = struct.pack("ii", 1, 0)
 
 
-@final
-@dataclass(slots=True)
-class _Call:
-    """A request on its way, until its reply comes by."""
-
-    xid: int
-    flight: int
-    trap: Trap | None
-    gate: Gate | None
-
-
-@final
-@dataclass(slots=True)
-class _Item:
-    """Something to be passed on: bytes, or the end of the stream (None)."""
-
-    due: float
-    data: bytes | None
-    call: _Call | None = None
-    gate: Gate | None = None
-
-
-class Network(Protocol):
+class Network(Faults, Protocol):
     """What a link asks of its proxy."""
 
-    delays: dict[Direction, float]
-    blocked: set[Direction]
-    rewrite: tuple[bytes, bytes] | None
     target: tuple[str, int]
     patience: float
 
@@ -79,152 +50,6 @@ class Network(Protocol):
 
 
 @final
-class Pipe:
-    """One direction: reads whole frames from `source`, passes them on to `sink` when they are due."""
-
-    def __init__(self, link: Link, direction: Direction, source: socket.socket, sink: socket.socket) -> None:
-        self.link = link
-        self.direction = direction
-        self.source = source
-        self.sink = sink
-        self.reader = FrameReader(framed=link.framed)
-        self.queue: deque[_Item] = deque()
-        self.queued = 0
-        self.out = b""
-        self.ended = False  # the source will give no more
-        self.done = False  # nothing more goes to the sink
-        self.begun = False
-
-    def wants_read(self, network: Network) -> bool:
-        return not (self.ended or self.direction in network.blocked or self.queued > _QUEUE_LIMIT)
-
-    def wants_write(self, network: Network) -> bool:
-        return bool(self.out) and not self.done and self.direction not in network.blocked
-
-    def next_due(self, network: Network) -> float | None:
-        """When the head of the queue may go; None if it does not wait for time."""
-        stuck = self.out or self.done or self.direction in network.blocked or not self.link.connected
-        if stuck or not self.queue:
-            return None
-        head = self.queue[0]
-        held = head.gate is not None and head.gate.held
-        return head.due if head.due and not held else None
-
-    def read(self, network: Network) -> None:
-        """Take what the source has."""
-        try:
-            data = self.source.recv(_CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        delay = network.delays[self.direction]
-        due = time.monotonic() + delay if delay else 0.0
-        if data:
-            if not self.begun:
-                self.begun = True
-                if network.rewrite is not None and self.direction == "to_server":
-                    data = data.replace(*network.rewrite)
-            for frame in self.reader.feed(data):
-                self._admit(frame, due, network)
-        else:
-            self.ended = True
-            rest = self.reader.remainder()
-            if rest:
-                self._append(_Item(due, rest))
-            self._append(_Item(due, None))
-        self.pump(network)
-
-    def _admit(self, frame: bytes, due: float, network: Network) -> None:
-        if self.done:
-            return
-        link = self.link
-        if not self.reader.framed:
-            self._append(_Item(due, frame))
-        elif self.direction == "to_server":
-            gate = link.request(frame, network)
-            self._append(_Item(due, frame, gate=gate))
-        else:
-            call = link.reply(frame, network)
-            self._append(_Item(due, frame, call, call.gate if call else None))
-
-    def _append(self, item: _Item) -> None:
-        self.queue.append(item)
-        self.queued += len(item.data or b"")
-
-    def pump(self, network: Network) -> None:
-        """Pass on what may go now."""
-        if self.done or self.direction in network.blocked or not self.link.connected:
-            return
-        while self._flush() and self.queue:
-            item = self.queue[0]
-            if item.due and item.due > time.monotonic():
-                return
-            if item.gate is not None and not self._passes(item.gate):
-                return
-            call = item.call
-            if call is not None and call.trap is not None:
-                self.link.close()
-                call.trap.fire()
-                return
-            self.queue.popleft()
-            if item.data is None:
-                self._finish()
-                return
-            if call is not None:
-                self.link.answered(call)
-            self.queued -= len(item.data)
-            self.out = item.data if not self.queue else self._gather(item.data)
-
-    def _gather(self, first: bytes) -> bytes:
-        """Join what may go together with `first` into one write, as it came in one read."""
-        parts = [first]
-        while self.queue and len(parts) < 1024:  # noqa: PLR2004 -- frames to a write
-            item = self.queue[0]
-            plain = item.gate is None and (item.call is None or item.call.trap is None)
-            if item.data is None or not plain or (item.due and item.due > time.monotonic()):
-                break
-            self.queue.popleft()
-            if item.call is not None:
-                self.link.answered(item.call)
-            self.queued -= len(item.data)
-            parts.append(item.data)
-        return b"".join(parts)
-
-    def _passes(self, gate: Gate) -> bool:
-        gate.catch()
-        if gate.dropped:
-            self.link.close()
-            gate.fire()
-            return False
-        if gate.opened:
-            gate.fire()
-        return gate.opened
-
-    def _flush(self) -> bool:
-        """Write what is begun; whether all of it is written."""
-        while self.out:
-            try:
-                sent = self.sink.send(self.out)
-            except BlockingIOError:
-                return False
-            except OSError:
-                # The receiver is gone. What it sent before goes on in the other direction, its end included.
-                self.done = True
-                self.out = b""
-                self.link.settle()
-                return False
-            self.out = self.out[sent:]
-        return True
-
-    def _finish(self) -> None:
-        self.done = True
-        with contextlib.suppress(OSError):
-            self.sink.shutdown(socket.SHUT_WR)
-        self.link.settle()
-
-
-@final
 class Link:
     """A client's connection and the one that the proxy made to the server for it."""
 
@@ -239,7 +64,7 @@ class Link:
         self._patient_until = time.monotonic() + network.patience
         self._dial_at: float | None = None
         self._handshaken: dict[Direction, bool] = {"to_server": False, "to_client": False}
-        self._calls: deque[_Call] = deque()
+        self._calls: deque[Call] = deque()
         self._masks: dict[socket.socket, int] = {}
         self._flight = 0
         self._burst: list[str] | None = None
@@ -326,7 +151,7 @@ class Link:
             dues.append(self._dial_at)
         return min(dues, default=None)
 
-    def request(self, frame: bytes, network: Network) -> Gate | None:
+    def request(self, frame: bytes) -> Gate | None:
         """Note a request that has come from the client."""
         if not self._handshaken["to_server"]:
             self._handshaken["to_server"] = True
@@ -337,13 +162,13 @@ class Link:
         if counts:
             if self._burst is None:
                 self._flight += 1
-                self._burst = network.note_flight()
+                self._burst = self._network.note_flight()
             self._burst.append(operation)
-        trap, reply_gate, request_gate = network.note_request(operation)
-        self._calls.append(_Call(xid, self._flight if counts else 0, trap, reply_gate))
+        trap, reply_gate, request_gate = self._network.note_request(operation)
+        self._calls.append(Call(xid, self._flight if counts else 0, trap, reply_gate))
         return request_gate
 
-    def reply(self, frame: bytes, network: Network) -> _Call | None:
+    def reply(self, frame: bytes) -> Call | None:
         """Find the request that this answers; None if it is a watch notification."""
         if not self._handshaken["to_client"]:
             self._handshaken["to_client"] = True
@@ -354,10 +179,10 @@ class Link:
             if call.xid == xid:
                 self._calls.remove(call)
                 return call
-        network.note_event()
+        self._network.note_event()
         return None
 
-    def answered(self, call: _Call) -> None:
+    def answered(self, call: Call) -> None:
         """A reply goes to the client: what it sends from now on may follow from it, and is another flight."""
         if call.flight == self._flight:
             self._burst = None
@@ -382,7 +207,7 @@ class Link:
         if not pipe.done:
             pipe.ended = True
             pipe.queue.clear()
-            pipe._finish()  # noqa: SLF001 -- one module
+            pipe.finish()
         self.watch()
 
     def close(self, *, reset: bool = True) -> None:

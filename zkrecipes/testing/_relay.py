@@ -13,7 +13,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final, TypeVar, final
 
-from zkrecipes.testing._link import RESET, Direction, Link
+from zkrecipes.testing._link import RESET, Link
+from zkrecipes.testing._pipe import Direction
 from zkrecipes.testing.ports import LOOPBACK
 from zkrecipes.testing.traps import Gate, Trap
 

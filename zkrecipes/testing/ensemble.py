@@ -153,7 +153,9 @@ class ZooKeeperEnsemble:
         Raises:
             AssertionError: There is none, or more than one, after `limit` seconds.
         """
-        return wait_until(self._single_leader, limit, lambda: f"one leader; roles are {self.roles()}")
+        leader = wait_until(self._single_leader, limit, lambda: f"one leader; roles are {self.roles()}")
+        assert leader is not None
+        return leader
 
     def followers(self, limit: float = _ELECT_LIMIT) -> list[ZooKeeperServer]:
         """Wait until there is one leader and every other member that runs follows; return those.

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Final, Literal, Protocol, Self, final
 
-from zkrecipes.testing._link import Direction
+from zkrecipes.testing._pipe import Direction
 from zkrecipes.testing._relay import Relay
 from zkrecipes.testing.frames import matching
 from zkrecipes.testing.ports import LOOPBACK, ReservedPort, reserve_port
