@@ -27,8 +27,7 @@ from zkrecipes.handle import Handle, HoldState, LostReason, Registration, Signal
 from zkrecipes.health import Health
 from zkrecipes.lock import Cancel, Contender, LocalHandoff, Lock, LockHandle, RLock
 from zkrecipes.operations import Node
-from zkrecipes.port import Acl, Kind, Stat
-from zkrecipes.session import State
+from zkrecipes.port import Acl, Kind, Stat, State
 from zkrecipes.settings import DigestAuth, Retry, SaslDigest, SaslGssapi, Tls
 
 __all__ = [

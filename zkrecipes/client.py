@@ -20,8 +20,7 @@ from zkrecipes.flow import Algorithm, refuse_event_loop, run_blocking
 from zkrecipes.handle import Handle, Registration
 from zkrecipes.health import Health
 from zkrecipes.operations import Node, Operations, Plan
-from zkrecipes.port import Acl, Kind, Stat
-from zkrecipes.session import State
+from zkrecipes.port import Acl, Kind, Stat, State
 from zkrecipes.settings import Auth, Retry, Tls
 from zkrecipes.timing import Timeout
 
@@ -82,7 +81,7 @@ def connect(
         drift=drift,
     )
     connection = Connection(options)
-    client = Client._made(connection)
+    client = Client.made(connection)
     connection.start()
     try:
         client.run(connection.connected(options.connect_timeout))
@@ -96,8 +95,8 @@ def connect(
 class Client:
     """One session. Threads may share it; leaving its `with` block closes it.
 
-    `connect` makes one. `Client(kazoo_client)` borrows a started KazooClient, which it never stops: what that weakens is
-    told on the page on sessions.
+    `connect` makes one. `Client(kazoo_client)` borrows a started KazooClient, which it never stops: what that weakens
+    is told on the page on sessions.
 
     Args:
         kazoo: The started KazooClient.
@@ -112,9 +111,10 @@ class Client:
         self._connection.start()
 
     @classmethod
-    def _made(cls, connection: Connection) -> Self:
+    def made(cls, connection: Connection) -> Self:
+        """For connect()."""
         client = cls.__new__(cls)
-        client._set_up(connection)
+        client._set_up(connection)  # noqa: SLF001 - its own class
         return client
 
     def _set_up(self, connection: Connection) -> None:
@@ -131,7 +131,7 @@ class Client:
             raise ForkedError(message)
         return run_blocking(algorithm, self.core.runtime.lock, self.core.runtime.now)
 
-    # --- operations -------------------------------------------------------------------------------------------------------
+    # --- operations ---------------------------------------------------------------------------------------------------
 
     def create(
         self,
@@ -189,9 +189,7 @@ class Client:
         """
         return self.run(self._operations.children(path, timeout=timeout))
 
-    def set(
-        self, path: str, data: bytes, *, version: int = -1, timeout: Timeout | DefaultTimeout = DEFAULT
-    ) -> Stat:
+    def set(self, path: str, data: bytes, *, version: int = -1, timeout: Timeout | DefaultTimeout = DEFAULT) -> Stat:
         """Replace a node's data, if it is in `version` (-1: any), and return its new metadata.
 
         Raises:
@@ -221,7 +219,7 @@ class Client:
         """Several writes and checks, all or nothing. Commits when its `with` block is left without an exception."""
         return Transaction(self, self._operations)
 
-    # --- state ------------------------------------------------------------------------------------------------------------
+    # --- state --------------------------------------------------------------------------------------------------------
 
     @property
     def state(self) -> State:
@@ -274,7 +272,7 @@ class Transaction:
     """Several writes and checks, all or nothing.
 
     Attributes:
-        results: After the commit, one an operation: a path for create, a Stat for set, None for delete, check and guard.
+        results: After the commit, one an operation: a path for create, a Stat for set, None for the others.
     """
 
     def __init__(self, client: Client, operations: Operations) -> None:

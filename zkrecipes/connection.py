@@ -12,18 +12,22 @@ from zkrecipes.errors import AuthenticationError
 from zkrecipes.health import Health
 from zkrecipes.nodes import Nodes
 from zkrecipes.paths import validate_namespace
-from zkrecipes.port import Acl, acl_tuple
+from zkrecipes.port import Acl, State, acl_tuple
 from zkrecipes.runtime import ThreadRuntime, default_identity
-from zkrecipes.session import Session, State
+from zkrecipes.session import Session
 from zkrecipes.settings import Auth, DigestAuth, Retry, SaslDigest, Tls, auth_list, host_list
 from zkrecipes.timing import NEVER, Deadline, Timeout, to_seconds
-from zkrecipes.wire import KazooTransport as make_transport, open_kazoo
+from zkrecipes.wire import KazooTransport as make_transport
+from zkrecipes.wire import open_kazoo
 from zkrecipes.wire_io import Handler
 
 if TYPE_CHECKING:
     from kazoo.client import KazooClient
 
 __all__ = ["Connection", "Options"]
+
+MIN_SESSION, MAX_SESSION = 0.1, 86400
+MAX_DRIFT = 0.1
 
 CLOSE_LIMIT = 2.0
 """Seconds that close() takes at most, about: politely for half of them, then by force."""
@@ -69,13 +73,13 @@ class Options:
             ValueError: An argument, or how two of them relate, is not valid.
         """
         session_seconds = to_seconds(session_timeout, "session_timeout")
-        if not 0.1 <= session_seconds <= 86400:
-            message = f"session_timeout must be from 0.1 to 86400 seconds, not {session_timeout}"
+        if not MIN_SESSION <= session_seconds <= MAX_SESSION:
+            message = f"session_timeout must be from {MIN_SESSION} to {MAX_SESSION} seconds, not {session_timeout}"
             raise ValueError(message)
         if server_tick is not None and not 0 < to_seconds(server_tick, "server_tick") <= session_seconds / 2:
             message = f"server_tick must be more than 0 and at most half of session_timeout ({session_seconds:g} s)"
             raise ValueError(message)
-        if not 0 <= drift <= 0.1:
+        if not 0 <= drift <= MAX_DRIFT:
             message = f"drift must be a part of 1 from 0 to 0.1, not {drift}"
             raise ValueError(message)
         if tls is not None and not isinstance(tls, Tls):
@@ -128,7 +132,10 @@ class Connection:
         if options is not None:
             count = options.hosts.count(",") + 1
             handler = Handler(
-                options.session_timeout, self.runtime.now, lambda: count, lambda attempt: retry.pause(attempt, 0.0) or 0.0
+                options.session_timeout,
+                self.runtime.now,
+                lambda: count,
+                lambda attempt: retry.pause(attempt, 0.0) or 0.0,
             )
             kazoo = open_kazoo(
                 options.hosts,
@@ -145,7 +152,9 @@ class Connection:
             Nodes(self.session, acl_tuple(None) if options is None else options.acl),
             namespace=validate_namespace(namespace) if options is None else options.namespace,
             identity=default_identity(),
-            default_timeout=to_seconds(default_timeout, "default_timeout") if options is None else options.default_timeout,
+            default_timeout=to_seconds(default_timeout, "default_timeout")
+            if options is None
+            else options.default_timeout,
             pause=retry.pause,
         )
         self._closing = threading.Lock()

@@ -3,8 +3,8 @@
 Nodes: one ephemeral sequential child a contender under the line's path, named as the layout says, with the contender's
 identity as data; the path and its parents are containers.
 
-Promises: first come, first served by sequence number; one waiter is woken by one release; a hold is handed out only when
-the lease proves it; a contender that goes away leaves nothing.
+Promises: first come, first served by sequence number; one waiter is woken by one release; a hold is handed out only
+when the lease proves it; a contender that goes away leaves nothing.
 
 Source: ZooKeeper's lock recipe, Curator's LockInternals. We differ: create and list travel in one flight; numbers past
 2147483647 are ordered by czxid; a listing decides only in the session that made the node; who waited longer than the
@@ -14,12 +14,11 @@ lease lasts confirms with a write before it holds.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar, final
 
 from zkrecipes.errors import (
     AcquireTimeoutError,
-    CancelledError,
     ForeignNodeError,
     NodeExistsError,
     NodeNotFoundError,
@@ -27,16 +26,16 @@ from zkrecipes.errors import (
     UnavailableError,
     ZkRecipesError,
 )
-from zkrecipes.flow import Pending, first_of
+from zkrecipes.flow import first_of
 from zkrecipes.hold import Hold
-from zkrecipes.layouts import Layout, Member
-from zkrecipes.nodes import Attempt, Nodes
+from zkrecipes.layouts import Member
+from zkrecipes.nodes import Nodes
 from zkrecipes.paths import LAST_NUMBER
+from zkrecipes.patience import Patience, Place, check_cancelled, timed_out
 from zkrecipes.port import Check, Children, Exists, Get, Multi
 from zkrecipes.session import Call, Unsettled
-from zkrecipes.timing import Deadline
 
-__all__ = ["Acquired", "Gone", "NeedCzxids", "Patience", "Place", "WaitOn", "WornOut", "decide", "enter"]
+__all__ = ["Acquired", "Gone", "NeedCzxids", "WaitOn", "WornOut", "decide", "enter"]
 
 T = TypeVar("T")
 
@@ -44,7 +43,6 @@ T = TypeVar("T")
 # a cancellation, where there is time.
 TIDY_AFTER_DEADLINE = 0.12
 TIDY_AFTER_CANCEL = 1.0
-ONE_FLIGHT = 0.2
 
 
 @final
@@ -90,7 +88,7 @@ def decide(me: str, line: Sequence[Member], blocks: Callable[[Member, Member], b
     if mine is None:
         return Gone()
     numbers = sorted(member.number for member in line)
-    ordered = numbers[0] >= 0 and numbers[-1] < LAST_NUMBER and all(a != b for a, b in zip(numbers, numbers[1:], strict=False))
+    ordered = numbers[0] >= 0 and numbers[-1] < LAST_NUMBER and all(a != b for a, b in pairwise(numbers))
     if ordered:
         before = [member for member in line if member.number < mine.number and blocks(mine, member)]
         return WaitOn(max(before, key=lambda member: member.number).name) if before else Acquired()
@@ -107,50 +105,7 @@ def _czxid(member: Member) -> int:
     return member.czxid if member.czxid is not None else -1
 
 
-@final
-@dataclass(frozen=True)
-class Place:
-    """What a contender wants, and where.
-
-    Attributes:
-        path: The line's full path on the server.
-        label: The path as the user wrote it, for messages.
-        layout: How contenders are named.
-        data: What our node holds: the identity.
-    """
-
-    path: str
-    label: str
-    layout: Layout
-    data: bytes
-
-
-@final
-@dataclass(frozen=True)
-class Patience:
-    """How long a contender waits.
-
-    Attributes:
-        deadline: The end of the whole call.
-        in_line: Whether it waits behind others at all.
-        cancelled: Done when somebody cancels the wait.
-    """
-
-    deadline: Deadline
-    in_line: bool
-    cancelled: Pending[None]
-
-    @classmethod
-    def of(cls, timeout: Any, now: float, cancelled: Pending[None] | None = None) -> Patience:
-        """From a caller's timeout: 0 never waits in line, one flight, bounded by 0.2 s."""
-        deadline = Deadline.after(timeout, now)
-        in_line = deadline.timeout > 0
-        if not in_line:
-            deadline = Deadline(now + ONE_FLIGHT, 0.0)
-        return cls(deadline, in_line, Pending() if cancelled is None else cancelled)
-
-
-async def enter(nodes: Nodes, place: Place, patience: Patience) -> Hold:
+async def enter(nodes: Nodes, place: Place, patience: Patience) -> Hold:  # noqa: C901 - each failure has its clean-up
     """Wait in line until we hold it.
 
     Raises:
@@ -175,7 +130,8 @@ async def enter(nodes: Nodes, place: Place, patience: Patience) -> Hold:
             nodes.remove(visit.attempt)
             raise
         except Unsettled:
-            # Our own deadline, or the connection: what it made is removed in any case, and a new attempt has a new name.
+            # Our own deadline, or the connection: what it made is removed in any case, and a new attempt has a new
+            # name.
             left_behind = not await visit.leave(TIDY_AFTER_DEADLINE if visit.late else 0.0)
             if visit.late:
                 raise _too_late(visit, left_behind=left_behind) from None
@@ -212,20 +168,6 @@ async def _ready(nodes: Nodes, place: Place, patience: Patience) -> None:
         await first_of(session.changed, patience.cancelled, until=patience.deadline.at)
     session.check_open(place.label)
     check_cancelled(place, patience)
-
-
-def timed_out(place: Place, patience: Patience, *, left_behind: bool = False) -> AcquireTimeoutError:
-    """The error for a deadline that came while others held it."""
-    timeout = patience.deadline.timeout
-    message = f"{place.label} was still held by others after {timeout:g} s"
-    return AcquireTimeoutError(message, path=place.label, timeout=timeout, left_behind=left_behind)
-
-
-def check_cancelled(place: Place, patience: Patience) -> None:
-    """Raise if the wait was cancelled."""
-    if patience.cancelled.done:
-        message = f"the wait for {place.label} was cancelled by its Cancel object"
-        raise CancelledError(message, path=place.label)
 
 
 class _Visit:
@@ -284,7 +226,8 @@ class _Visit:
             case _:
                 return await self._confirm()
 
-    # --- joining --------------------------------------------------------------------------------------------------------
+    # --- joining
+    # --------------------------------------------------------------------------------------------------------
 
     async def _join(self) -> list[str]:
         """Make our node, and list the line in the same flight."""
@@ -357,7 +300,8 @@ class _Visit:
         self.token = stat.czxid
         return await self._list()
 
-    # --- deciding -------------------------------------------------------------------------------------------------------
+    # --- deciding
+    # -------------------------------------------------------------------------------------------------------
 
     async def _decide(self, names: list[str]) -> Decision:
         layout, path = self.place.layout, self.place.path
@@ -396,7 +340,8 @@ class _Visit:
             return []
         return await self._answer(listed)
 
-    # --- waiting --------------------------------------------------------------------------------------------------------
+    # --- waiting
+    # --------------------------------------------------------------------------------------------------------
 
     async def _wait_for(self, name: str) -> list[str]:
         """Wait until the node before us may be gone, then list the line again."""
@@ -448,7 +393,7 @@ class _Visit:
 
     def _worn_out(self) -> ForeignNodeError:
         message = (
-            f"the sequence numbers under {self.place.label} have reached {LAST_NUMBER}, and a contender of another library "
-            "stands in the line, which cannot order what comes after. Delete the path while nobody uses it"
+            f"the sequence numbers under {self.place.label} have reached {LAST_NUMBER}, and a contender of another "
+            "library stands in the line, which cannot order what comes after. Delete the path while nobody uses it"
         )
         return ForeignNodeError(message, path=self.place.label)

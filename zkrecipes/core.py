@@ -117,6 +117,8 @@ def identity_bytes(identity: str | None, default: str) -> bytes:
         raise TypeError(message)
     data = identity.encode()
     if len(data) > MAX_IDENTITY:
-        message = f"identity has {len(data)} bytes; every listing of contenders carries it: keep it under {MAX_IDENTITY}"
+        message = (
+            f"identity has {len(data)} bytes; every listing of contenders carries it: keep it under {MAX_IDENTITY}"
+        )
         raise PayloadTooLargeError(message, size=len(data), limit=MAX_IDENTITY)
     return data

@@ -10,17 +10,17 @@ Nodes: `<path>/_c_<guid>-latch-<number>` (layout "latch", Curator's LeaderLatch)
 ("selector", Curator's LeaderSelector) or `<path>/<guid>__lock__<number>` ("kazoo"), ephemeral, sequential, the identity
 in UTF-8 as data. What a leader proclaims is in `<path>-proclaimed`: "1 <token>", a line feed, the data.
 
-Source: ZooKeeper's election recipe, Curator's LeaderLatch and LeaderSelector. We differ: a leader knows from its own clock
-when it must stop; after a suspension the next term has a new node and a new token.
+Source: ZooKeeper's election recipe, Curator's LeaderLatch and LeaderSelector. We differ: a leader knows from its own
+clock when it must stop; after a suspension the next term has a new node and a new token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, final
 
-from zkrecipes.contention import Patience, Place, enter
+from zkrecipes.contention import enter
 from zkrecipes.core import DEFAULT, Core, DefaultTimeout, identity_bytes
 from zkrecipes.errors import AcquireTimeoutError, CancelledError, ClosedError, LeadershipLostError, NodeNotFoundError
 from zkrecipes.flow import Pending, first_of
@@ -37,6 +37,7 @@ from zkrecipes.leadership import (
 )
 from zkrecipes.lock import RELEASE_LIMIT, Cancel
 from zkrecipes.operations import checked_data
+from zkrecipes.patience import Patience, Place
 from zkrecipes.port import Children, Exists, Get
 from zkrecipes.session import Call, Unsettled
 from zkrecipes.survey import Contender, survey
@@ -107,7 +108,8 @@ class ElectionRecipe:
     async def _let_go(self, grip: Grip) -> None:
         await self.core.nodes.release(grip.hold, RELEASE_LIMIT)
 
-    # --- looking on -----------------------------------------------------------------------------------------------------
+    # --- looking on
+    # -----------------------------------------------------------------------------------------------------
 
     async def participants(self, timeout: Timeout | DefaultTimeout) -> list[Contender]:
         """The leader, then who waits."""
@@ -129,7 +131,7 @@ class ElectionRecipe:
             return leader
         return _proclaimed(leader, raw)
 
-    async def next_leader(self, last: Contender | None | Nothing, closed: Pending[None]) -> Contender | None:
+    async def next_leader(self, last: Contender | Nothing | None, closed: Pending[None]) -> Contender | None:
         """Wait until the leader is another than `last`, or proclaims something else; the newest state counts.
 
         Raises:
@@ -360,7 +362,7 @@ class Observation:
         self._client = client
         self._recipe = recipe
         self._closed: Pending[None] = Pending()
-        self._last: Contender | None | Nothing = NOTHING
+        self._last: Contender | Nothing | None = NOTHING
 
     def __iter__(self) -> Self:
         return self

@@ -167,7 +167,7 @@ class _Gate:
 
 def refuse_event_loop(verb: str) -> None:
     """Raise if the calling thread runs an event loop, which a blocking verb would stop."""
-    if asyncio._get_running_loop() is not None:
+    if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the public one raises, which is slow here
         message = f"{verb} would block the running event loop; use the same class from zkrecipes.aio, with await"
         raise RuntimeError(message)
 

@@ -1,11 +1,11 @@
 """The handle: what you hold. The same for locks, leaderships, claims and memberships.
 
-Promises: `valid` is True only while we can prove that we hold it, computed from the clock when asked; `lost` fires once;
-`release` can be called again, from any thread, and never raises for a lost hold; a guarded write is refused by the
-server itself if we do not hold it any more.
+Promises: `valid` is True only while we can prove that we hold it, computed from the clock when asked; `lost` fires
+once; `release` can be called again, from any thread, and never raises for a lost hold; a guarded write is refused by
+the server itself if we do not hold it any more.
 
-Does not promise: that work stops by itself when the hold is lost. Ask `valid` or `raise_if_lost()` before each step that
-matters, and guard each write.
+Does not promise: that work stops by itself when the hold is lost. Ask `valid` or `raise_if_lost()` before each step
+that matters, and guard each write.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar, final
 from zkrecipes.errors import ClosedError, LostError
 from zkrecipes.flow import first_of
 from zkrecipes.hold import Grip, LostReason, Registration, SignalState
-from zkrecipes.session import State
+from zkrecipes.port import State
 from zkrecipes.timing import Deadline, Timeout
 
 if TYPE_CHECKING:
     from zkrecipes.client import Client, Transaction
     from zkrecipes.core import Core
+    from zkrecipes.operations import Plan
 
 __all__ = ["Handle", "HandleState", "HoldState", "LostReason", "Registration", "Signal", "SignalView"]
 
@@ -140,9 +141,9 @@ class HandleState:
         """Raise unless it is held: LostError if it was lost, ClosedError if it was released."""
         self.raise_if_lost()
 
-    def _guard(self, tx: Transaction) -> None:
+    def _guard(self, plan: Plan) -> None:
         self.check_held()
-        tx.plan.guard(self, self._grip.hold.path, self._grip.hold.version)
+        plan.guard(self, self._grip.hold.path, self._grip.hold.version)
 
     def _lost(self, reason: LostReason) -> LostError:
         message = f"the {self._what} {self.path} (token {self.token}) was lost: {reason.value}"
@@ -171,7 +172,7 @@ class Handle(HandleState):
             LostError: It was lost already.
             ClosedError: It was released.
         """
-        self._guard(tx)
+        self._guard(tx.plan)
 
     def release(self) -> None:
         """Let go. Idempotent, from any thread; what cannot be sent now is done in the background."""

@@ -1,7 +1,8 @@
 """Local hand-off: threads of one process pass one node on among them, without a request. Driver-free.
 
 Promises: at most `max_turns` holders, and about `max_time` seconds, in a row; then the node is given up, and the next
-local contender joins the line behind those of other processes. The holders share one fencing token, told apart by `turn`.
+local contender joins the line behind those of other processes. The holders share one fencing token, told apart by
+`turn`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
-from zkrecipes.contention import Patience, Place, check_cancelled, enter, timed_out
+from zkrecipes.contention import enter
 from zkrecipes.flow import Algorithm, Pending, first_of
 from zkrecipes.hold import Grip, Hold
 from zkrecipes.nodes import Nodes
+from zkrecipes.patience import Patience, Place, check_cancelled, timed_out
 
 __all__ = ["LocalHandoff", "LocalLine"]
 

@@ -112,9 +112,23 @@ class Hold:
         watched: Whether a watch stands on the node.
     """
 
-    __slots__ = ("_lease", "_runtime", "born", "ended", "over", "path", "released", "session_id", "token", "version", "watched")
+    __slots__ = (
+        "_lease",
+        "_runtime",
+        "born",
+        "ended",
+        "over",
+        "path",
+        "released",
+        "session_id",
+        "token",
+        "version",
+        "watched",
+    )
 
-    def __init__(self, runtime: Runtime, lease: Lease, session_id: int, path: str, token: int, version: int = -1) -> None:
+    def __init__(
+        self, runtime: Runtime, lease: Lease, session_id: int, path: str, token: int, *, version: int = -1
+    ) -> None:
         self._runtime = runtime
         self._lease = lease
         self.session_id = session_id

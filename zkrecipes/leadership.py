@@ -61,8 +61,8 @@ def checked_grace(core: Core, stop_grace: Timeout) -> float:
     grace = to_seconds(stop_grace, "stop_grace")
     if core.session.timeout and grace > largest:
         message = (
-            f"stop_grace must be at most {largest:.2f} s with a session timeout of {core.session.timeout:g} s, not {grace:g}; "
-            "for a longer one, ask for a longer session_timeout, or tell connect() the servers' server_tick"
+            f"stop_grace must be at most {largest:.2f} s with a session timeout of {core.session.timeout:g} s, "
+            f"not {grace:g}; for a longer one, ask for a longer session_timeout, or tell connect() the servers' server_tick"
         )
         raise ValueError(message)
     return grace
@@ -228,5 +228,3 @@ class Leadership(Handle, LeadershipState):
     def release(self) -> None:
         """Give the leadership up. Idempotent, from any thread; never raises for a lost leadership."""
         self._client.run(self.term.resign())
-
-

@@ -1,16 +1,17 @@
 """Mutual exclusion over processes: Lock, and RLock, which its holder may acquire again.
 
-Promises: at no instant can two handles prove that they hold one lock (as long as nobody else deletes lock nodes or closes
+Promises: at no instant can two handles prove that they hold one lock (as long as nobody else deletes lock nodes or
+closes
 sessions: `guard` covers that); first come, first served between processes; one waiter is woken by one release; a call
 ends by its timeout, an outage included; an acquire that fails leaves nothing on the server.
 
 Does not promise: that work begun under the lock stops when the lock is lost. Ask the handle, and guard each write.
 
-Nodes: `<path>/_c_<guid>-lock-<number>` (layout "curator") or `<path>/<guid>__lock__<number>` (layout "kazoo"), ephemeral,
-sequential, the identity in UTF-8 as data. The path and its missing parents are made as containers.
+Nodes: `<path>/_c_<guid>-lock-<number>` (layout "curator") or `<path>/<guid>__lock__<number>` (layout "kazoo"),
+ephemeral, sequential, the identity in UTF-8 as data. The path and its missing parents are made as containers.
 
-Source: ZooKeeper's lock recipe, Curator's InterProcessMutex (with which layout "curator" contends). We differ: create and
-list in one flight; handles that know when they are lost; fencing tokens.
+Source: ZooKeeper's lock recipe, Curator's InterProcessMutex (with which layout "curator" contends). We differ: create
+and list in one flight; handles that know when they are lost; fencing tokens.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, final
 
-from zkrecipes.contention import Patience, Place, enter
+from zkrecipes.contention import enter
 from zkrecipes.core import DEFAULT, Core, DefaultTimeout, identity_bytes
 from zkrecipes.errors import AcquireTimeoutError, LockLostError, NodeNotFoundError, OutcomeUnknownError
 from zkrecipes.flow import Pending
@@ -28,6 +29,7 @@ from zkrecipes.handle import Handle
 from zkrecipes.handoff import LocalHandoff, LocalLine
 from zkrecipes.hold import Grip, Hold
 from zkrecipes.layouts import CURATOR_LOCK, KAZOO_LOCK, Layout
+from zkrecipes.patience import Patience, Place
 from zkrecipes.port import Delete, Runtime
 from zkrecipes.survey import Contender, survey
 from zkrecipes.timing import Timeout
@@ -196,7 +198,8 @@ class LockRecipe:
     async def _let_go(self, grip: Grip) -> None:
         await self._release(grip.hold)
 
-    # --- re-entry -------------------------------------------------------------------------------------------------------
+    # --- re-entry
+    # -------------------------------------------------------------------------------------------------------
 
     async def _acquire_again(self, patience: Patience) -> Grip:
         runtime = self.core.runtime
@@ -209,7 +212,9 @@ class LockRecipe:
         elif not shared.hold.valid:
             reason = shared.hold.reason
             why = "released" if reason is None else reason.value
-            message = f"the lock {self.label}, which this thread or task holds, was lost ({why}); release its handles first"
+            message = (
+                f"the lock {self.label}, which this thread or task holds, was lost ({why}); release its handles first"
+            )
             raise LockLostError(message, path=self.label, reason=reason)
         held = shared
 
@@ -289,7 +294,8 @@ class _ThreadLock:
 
     def __enter__(self) -> LockHandle:
         handle = self.acquire()
-        # Kept a thread: two threads may be inside `with` of one object, one after the other, or one over the other's end.
+        # Kept a thread: two threads may be inside `with` of one object, one after the other, or one over the other's
+        # end.
         self._entered.setdefault(self._client.core.runtime.owner(), []).append(handle)
         return handle
 
@@ -318,7 +324,8 @@ class Lock(_ThreadLock):
         path: The lock's path; nothing but contenders may be below it.
         identity: What others see as our name; "host:pid" by default.
         layout: "curator" contends with Curator's InterProcessMutex, "kazoo" with kazoo's Lock.
-        local_handoff: Lets threads of this process pass the lock on without a request, within its limits. They share one
+        local_handoff: Lets threads of this process pass the lock on without a request, within its limits. They share
+        one
             fencing token then, so leave it off where the server must tell them apart.
 
     Raises:
@@ -349,5 +356,3 @@ class RLock(_ThreadLock):
         self, client: Client, path: str, *, identity: str | None = None, layout: LockLayout = "curator"
     ) -> None:
         super().__init__(client, LockRecipe(client.core, path, identity=identity, layout=layout, reentrant=True))
-
-

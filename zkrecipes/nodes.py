@@ -1,7 +1,7 @@
 """Protected create, parents, and the reaper. Driver-free.
 
-Promises: a create whose reply is lost is looked up by its GUID, never repeated blindly; whatever an attempt may have made
-is removed while its session lives, even if the caller was interrupted, cancelled, collected or crashed half way.
+Promises: a create whose reply is lost is looked up by its GUID, never repeated blindly; whatever an attempt may have
+made is removed while its session lives, even if the caller was interrupted, cancelled, collected or crashed half way.
 
 Source: Curator's protected create (CreateBuilderImpl, `_c_<guid>-`). We differ: "it was never made" is believed only
 behind a committed write, since a server that lags can hide a node; and an attempt is registered before it is sent.
@@ -93,7 +93,8 @@ class Nodes:
         self._live: dict[int, _Trace] = {}
         session.on_given_up = self._remove_given_up
 
-    # --- attempts -------------------------------------------------------------------------------------------------------
+    # --- attempts
+    # -------------------------------------------------------------------------------------------------------
 
     def attempt(self, parent: str, prefix: str, path: str | None = None) -> Attempt:
         """Register a node before its create is sent."""
@@ -128,7 +129,7 @@ class Nodes:
         except ZkRecipesError:
             logger.debug("The settling write was refused, which settles as well")
         try:
-            names = await self.session.result(listing, until)
+            names: list[str] = await self.session.result(listing, until)
         except NodeNotFoundError:
             names = []
         for name in names:
@@ -137,7 +138,8 @@ class Nodes:
                 return name
         return None
 
-    # --- removal --------------------------------------------------------------------------------------------------------
+    # --- removal
+    # --------------------------------------------------------------------------------------------------------
 
     def remove(self, attempt: Attempt) -> Pending[None]:
         """Remove what an attempt may have made, in the background and to the end. Done when nothing is left."""
@@ -219,7 +221,7 @@ class Nodes:
                 # Not while the connection is being lost: ready() waits for the next one.
                 await first_of(self.session.changed, until=self.runtime.now() + 0.05)
             except ZkRecipesError as error:
-                logger.error("Cannot remove %s, which stays until the session ends: %s", trace.path, error)
+                logger.warning("Cannot remove %s, which stays until the session ends: %s", trace.path, error)
                 trace.settled = True
 
 

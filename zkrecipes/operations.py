@@ -9,7 +9,22 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 from zkrecipes.core import DEFAULT, Core, DefaultTimeout
 from zkrecipes.errors import ClosedError, NodeExistsError, NodeNotFoundError
 from zkrecipes.paths import ancestors, join, validate_path
-from zkrecipes.port import Acl, Check, Children, Create, Created, Delete, Exists, Get, Kind, Multi, Set, Stat, Sync, acl_tuple
+from zkrecipes.port import (
+    Acl,
+    Check,
+    Children,
+    Create,
+    Created,
+    Delete,
+    Exists,
+    Get,
+    Kind,
+    Multi,
+    Set,
+    Stat,
+    Sync,
+    acl_tuple,
+)
 from zkrecipes.timing import Timeout
 
 if TYPE_CHECKING:

@@ -35,6 +35,7 @@ __all__ = [
     "Runtime",
     "Set",
     "Stat",
+    "State",
     "Sync",
     "Transport",
     "TransportEvents",
@@ -51,6 +52,17 @@ class Kind(Enum):
     EPHEMERAL = "ephemeral"
     CONTAINER = "container"
     """Removed by the server some time after its last child; persistent where the server or the client cannot."""
+
+
+@final
+class State(Enum):
+    """The state of a client's session."""
+
+    CONNECTED = "connected"
+    SUSPENDED = "suspended"
+    """No server answers; what is held is still provable, but uncertain."""
+    LOST = "lost"
+    """Whatever was held is lost."""
 
 
 @final

@@ -58,7 +58,9 @@ def _single(request: Request | Check, code: int) -> ZkRecipesError:
         case Code.QUOTA_EXCEEDED:
             return ZkRecipesError(f"the quota for {path} is used up; raise it with setquota", path=path)
         case _:
-            return ZkRecipesError(f"the server refused {type(request).__name__.lower()} {path}: {_name(code)}", path=path)
+            return ZkRecipesError(
+                f"the server refused {type(request).__name__.lower()} {path}: {_name(code)}", path=path
+            )
 
 
 def _name(code: int) -> str:

@@ -16,7 +16,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar, final
+from typing import TypeVar, final
 
 from zkrecipes.flow import Pending, Tasks, Wait
 
@@ -128,7 +128,7 @@ class ThreadRuntime:
         self.now: Callable[[], float] = monotonic
 
     @property
-    def lock(self) -> threading.RLock:  # type: ignore[valid-type]  # RLock is a function up to 3.12
+    def lock(self) -> threading.RLock:
         """The step lock."""
         return self._lock
 
@@ -159,7 +159,7 @@ class ThreadRuntime:
 
     def owner(self) -> int:
         """The running task under asyncio, or the running thread."""
-        if asyncio._get_running_loop() is not None:
+        if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the public one raises, which is slow here
             task = asyncio.current_task()
             if task is not None:
                 return id(task)
@@ -187,5 +187,3 @@ class ThreadRuntime:
                 seconds = self._tasks.next_time() - monotonic()
                 if seconds > 0:
                     self._wake.wait(None if seconds == math.inf else min(seconds, threading.TIMEOUT_MAX))
-
-

@@ -1,8 +1,8 @@
 """The session: requests on their way, the lease, the states, and the heartbeat. Driver-free; under the step lock.
 
 Promises: a request is handed to the transport only while connected, in one session, and never more than 128 unanswered;
-what was given up before it was written is never written; holds end as soon as the lease clock or the server says so, are
-told once each, and never come back.
+what was given up before it was written is never written; holds end as soon as the lease clock or the server says so,
+are told once each, and never come back.
 
 Source: the lease rule is explained in lease.py; states follow Curator's (CONNECTED, SUSPENDED, LOST), but LOST comes
 from our own clock, not only from a server that answers again.
@@ -13,15 +13,15 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
-from enum import Enum
-from typing import Any, TypeVar, final
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from zkrecipes.errors import ClosedError, ForkedError, UnavailableError
 from zkrecipes.flow import Pending, first_of
+from zkrecipes.heartbeat import Heartbeat
 from zkrecipes.hold import Hold, LostReason, Registration
 from zkrecipes.lease import Lease, Stamp
-from zkrecipes.port import Check, Children, Code, Exists, Get, Multi, Request, Runtime, Transport, is_write
+from zkrecipes.port import Children, Code, Exists, Get, Request, Runtime, State, Transport, is_write
 from zkrecipes.refusals import refusal_error
 
 __all__ = ["Call", "Session", "State", "Unsettled"]
@@ -29,17 +29,6 @@ __all__ = ["Call", "Session", "State", "Unsettled"]
 T = TypeVar("T")
 
 logger = logging.getLogger("zkrecipes.session")
-
-
-@final
-class State(Enum):
-    """The state of a client's session."""
-
-    CONNECTED = "connected"
-    SUSPENDED = "suspended"
-    """No server answers; what is held is still provable, but uncertain."""
-    LOST = "lost"
-    """Whatever was held is lost."""
 
 
 class Unsettled(Exception):  # noqa: N818 - it is no error for a user; each caller decides what follows from it
@@ -88,7 +77,6 @@ class Session:
     """
 
     MAX_UNANSWERED = 128
-    CHECKS_IN_ONE_BEAT = 250
 
     def __init__(self, runtime: Runtime, *, server_tick: float | None = None, drift: float = 0.01) -> None:
         self.runtime = runtime
@@ -105,22 +93,22 @@ class Session:
         self._server_tick = server_tick
         self._drift = drift
         self._lease = self._new_lease(0.0)
-        self._linked = False
-        self._silent = False
-        self._dropping = False
+        self.linked = False
+        self.silent = False
+        self.dropping = False
         self._ever_connected = False
-        self._unanswered: deque[Call[Any]] = deque()
+        self.unanswered: deque[Call[Any]] = deque()
         self._backlog: deque[Call[Any]] = deque()
         self._watches: dict[tuple[str, bool], Pending[None]] = {}
         self._listeners: list[Callable[[State], None]] = []
-        self._next_beat = math.inf
+        self.next_beat = math.inf
 
     # --- for algorithms -------------------------------------------------------------------------------------------
 
     @property
     def usable(self) -> bool:
         """Whether a request can be handed over now."""
-        return self._linked and not self._silent and not self.closed
+        return self.linked and not self.silent and not self.closed
 
     @property
     def lease(self) -> Lease:
@@ -144,7 +132,7 @@ class Session:
         call: Call[Any] = Call(request, self.id, self.runtime.now())
         if not self.usable:
             call.fail(Unsettled(written=False))
-        elif len(self._unanswered) < self.MAX_UNANSWERED and not self._backlog:
+        elif len(self.unanswered) < self.MAX_UNANSWERED and not self._backlog:
             self._hand_over(call)
         else:
             self._backlog.append(call)
@@ -186,7 +174,7 @@ class Session:
 
     def hold(self, path: str, token: int, version: int = -1) -> Hold:
         """Keep account of a node of ours from now on: heartbeat, loss, close."""
-        hold = Hold(self.runtime, self._lease, self.id, path, token, version)
+        hold = Hold(self.runtime, self._lease, self.id, path, token, version=version)
         self.holds[path] = hold
         return hold
 
@@ -206,11 +194,15 @@ class Session:
             if callback in self._listeners:
                 self._listeners.remove(callback)
 
+    async def keep(self) -> None:
+        """The engine's task: heartbeat, the end of leases, silent servers. Runs until the client is closed."""
+        await Heartbeat(self).keep()
+
     # --- from the transport -----------------------------------------------------------------------------------------
 
     def may_write(self, call: Call[Any]) -> bool:
         """Asked on the verge of writing: not what was given up, and nothing in another session than its own."""
-        if call.withdrawn or call.done or call.session_id != self.id or not self._linked or self.runtime.forked():
+        if call.withdrawn or call.done or call.session_id != self.id or not self.linked or self.runtime.forked():
             return False
         call.stamp = self._lease.written(self.runtime.now(), write=is_write(call.request))
         return True
@@ -232,14 +224,14 @@ class Session:
 
     def dropped(self, call: Call[Any]) -> None:
         """The connection ended before the answer came."""
-        if call in self._unanswered:
-            self._unanswered.remove(call)
+        if call in self.unanswered:
+            self.unanswered.remove(call)
         call.fail(Unsettled(written=call.stamp is not None))
 
     def connected(self, session_id: int, timeout: float, since: float | None) -> None:
         """A handshake was answered."""
         now = self.runtime.now()
-        self._latch(now)
+        self.latch(now)
         if session_id != self.id:
             self._end_all(LostReason.EXPIRED)
             self.id = session_id
@@ -250,30 +242,30 @@ class Session:
         else:
             self._lease.resumed(since, now)
         self._ever_connected = True
-        self._linked = True
-        self._silent = False
-        self._dropping = False
+        self.linked = True
+        self.silent = False
+        self.dropping = False
         # What is held must be confirmed by a write at once: the handshake alone proves nothing to the lease.
-        self._next_beat = now
-        self._enter(State.CONNECTED)
+        self.next_beat = now
+        self.enter(State.CONNECTED)
 
     def disconnected(self) -> None:
         """The connection ended."""
-        if self._linked:
-            self._linked = False
+        if self.linked:
+            self.linked = False
             self._lease.disconnected()
-            while self._unanswered:
-                self.dropped(self._unanswered[0])
+            while self.unanswered:
+                self.dropped(self.unanswered[0])
             self._fail_backlog()
             self._wake_watches()
-            self._enter(State.SUSPENDED)
+            self.enter(State.SUSPENDED)
 
     def expired(self) -> None:
         """A server said that the session is over."""
         self.disconnected()
         self._end_all(LostReason.EXPIRED)
         self.id = 0
-        self._enter(State.LOST)
+        self.enter(State.LOST)
 
     def failed(self, error: BaseException) -> None:
         """There will be no connection any more."""
@@ -292,37 +284,37 @@ class Session:
         if not self.closed:
             self.closed = True
             self._end_all(LostReason.CLOSED)
-            self._linked = False
-            while self._unanswered:
-                self.dropped(self._unanswered[0])
+            self.linked = False
+            while self.unanswered:
+                self.dropped(self.unanswered[0])
             self._fail_backlog()
             self._wake_watches()
-            self._enter(State.LOST)
+            self.enter(State.LOST)
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
     def _hand_over(self, call: Call[Any]) -> None:
         if self.transport is None:
             raise RuntimeError
-        self._unanswered.append(call)
+        self.unanswered.append(call)
         self.transport.send(call)
 
     def _settle(self, call: Call[Any], *, committed: bool) -> None:
         now = self.runtime.now()
         # An answer that comes after the lease has run out ends all holds before it can extend it: nothing is revived.
-        self._latch(now)
-        if self._unanswered and self._unanswered[0] is call:
-            self._unanswered.popleft()
-        elif call in self._unanswered:
-            self._unanswered.remove(call)
+        self.latch(now)
+        if self.unanswered and self.unanswered[0] is call:
+            self.unanswered.popleft()
+        elif call in self.unanswered:
+            self.unanswered.remove(call)
         if call.stamp is not None and call.session_id == self.id:
             self._lease.answered(call.stamp, now, committed=committed)
-        if self._silent and not self._dropping:
-            self._silent = False
-            self._enter(State.CONNECTED)
+        if self.silent and not self.dropping:
+            self.silent = False
+            self.enter(State.CONNECTED)
 
     def _pump(self) -> None:
-        while self._backlog and self.usable and len(self._unanswered) < self.MAX_UNANSWERED:
+        while self._backlog and self.usable and len(self.unanswered) < self.MAX_UNANSWERED:
             call = self._backlog.popleft()
             if not call.done:
                 self._hand_over(call)
@@ -353,7 +345,8 @@ class Session:
         margin = timeout / 4 if self._server_tick is None else min(self._server_tick / 2, timeout / 4)
         return Lease(timeout, margin, self._drift)
 
-    def _enter(self, state: State) -> None:
+    def enter(self, state: State) -> None:
+        """Tell listeners, and whoever waits for a change."""
         if state is self.state or (state is State.SUSPENDED and self.state is State.LOST):
             # LOST stays LOST until there is a connection again, and listeners hear each state once.
             self._tell_changed()
@@ -373,16 +366,17 @@ class Session:
         changed, self.changed = self.changed, Pending()
         changed.resolve(None)
 
-    def _latch(self, now: float) -> None:
+    def latch(self, now: float) -> None:
         """End what the clock has ended, before anything else is done."""
         if self.holds and now >= self._lease.until:
             for hold in list(self.holds.values()):
-                self._give_up(hold, LostReason.UNREACHABLE)
-            self._enter(State.LOST)
+                self.give_up(hold, LostReason.UNREACHABLE)
+            self.enter(State.LOST)
         elif self.state is State.SUSPENDED and now >= max(self._lease.until, self._lease.heard + self.timeout):
-            self._enter(State.LOST)
+            self.enter(State.LOST)
 
-    def _give_up(self, hold: Hold, reason: LostReason) -> None:
+    def give_up(self, hold: Hold, reason: LostReason) -> None:
+        """End a hold that is lost."""
         self.drop_hold(hold)
         hold.end(reason)
         if reason is LostReason.UNREACHABLE:
@@ -393,101 +387,3 @@ class Session:
         for hold in list(self.holds.values()):
             self.drop_hold(hold)
             hold.end(reason)
-
-    # --- heartbeat ----------------------------------------------------------------------------------------------------
-
-    async def keep(self) -> None:
-        """The engine's task: heartbeat, the end of leases, silent servers. Runs until the client is closed."""
-        while not self.closed:
-            now = self.runtime.now()
-            self._latch(now)
-            self._look_for_silence(now)
-            if self.usable and now >= self._next_beat:
-                self._beat(now)
-            await first_of(self.changed, until=self._next_look(now))
-
-    def _next_look(self, now: float) -> float:
-        if not self.timeout:
-            return math.inf
-        times = [now + self.timeout / 6]
-        if self.usable:
-            times.append(self._next_beat)
-        if self._unanswered:
-            age_limits = [limit for limit in self._silence_limits() if self._unanswered[0].handed + limit > now]
-            times.extend(self._unanswered[0].handed + limit for limit in age_limits)
-        if self.holds:
-            times.append(self._lease.until)
-        return min(times)
-
-    def _silence_limits(self) -> tuple[float, float]:
-        alone = self.transport is None or self.transport.servers <= 1
-        # With one server only there is nobody better to ask: a slow one must not get a storm of reconnects.
-        return self.timeout / 6, self.timeout / 2 if alone else self.timeout / 6
-
-    def _look_for_silence(self, now: float) -> None:
-        if not self._linked or not self._unanswered or self.transport is None:
-            return
-        silence = now - self._unanswered[0].handed
-        uncertain, hopeless = self._silence_limits()
-        if silence >= uncertain and not self._silent:
-            self._silent = True
-            self._enter(State.SUSPENDED)
-        if silence >= hopeless and not self._dropping:
-            # kazoo notices a silent server only when it has nothing to send.
-            self._dropping = True
-            logger.warning("No answer for %.2f s: the connection is made anew", silence)
-            self.transport.reconnect()
-
-    def _beat(self, now: float) -> None:
-        self._next_beat = now + self.timeout / 6
-        holds = list(self.holds.values())
-        for start in range(0, len(holds), self.CHECKS_IN_ONE_BEAT):
-            self._confirm(holds[start : start + self.CHECKS_IN_ONE_BEAT])
-        for hold in holds:
-            if not hold.watched and now - hold.born > self.timeout / 12:
-                self._watch_hold(hold)
-        if not holds and not self._unanswered:
-            self.call(Exists("/"))
-
-    def _confirm(self, holds: Iterable[Hold]) -> None:
-        present = [hold for hold in holds if self.holds.get(hold.path) is hold]
-        if present and self.usable:
-            call = self.call(Multi(tuple(Check(hold.path, hold.version) for hold in present)))
-            call.add_waiter(lambda: self._confirmed(call, present))
-
-    def _confirmed(self, call: Call[Any], holds: list[Hold]) -> None:
-        if not call.failed:
-            return
-        index = getattr(call.error, "index", -1)
-        if 0 <= index < len(holds):
-            # The failed check names the node that is not there; the others are asked for again at once, since a multi
-            # that failed has confirmed none of them.
-            hold = holds[index]
-            if self.holds.get(hold.path) is hold:
-                self._give_up(hold, LostReason.NODE_DELETED)
-            self._confirm(holds[:index] + holds[index + 1 :])
-
-    def _watch_hold(self, hold: Hold) -> None:
-        """A removal by somebody else is then told at once, not with the next beat."""
-        call = self.call(Exists(hold.path, watch=True))
-        hold.watched = True
-
-        def set_up() -> None:
-            if call.failed or call.watch is None:
-                hold.watched = False
-            elif call.result() is None:
-                self._found_deleted(hold)
-            else:
-                call.watch.add_waiter(lambda: self._look_at(hold))
-
-        call.add_waiter(set_up)
-
-    def _look_at(self, hold: Hold) -> None:
-        # Fired for data that changed, for a removal, and when the connection ended: ask.
-        hold.watched = False
-        if self.holds.get(hold.path) is hold and self.usable:
-            self._watch_hold(hold)
-
-    def _found_deleted(self, hold: Hold) -> None:
-        if self.holds.get(hold.path) is hold:
-            self._give_up(hold, LostReason.NODE_DELETED)

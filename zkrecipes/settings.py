@@ -18,8 +18,10 @@ __all__ = ["DigestAuth", "Retry", "SaslDigest", "SaslGssapi", "Tls", "host_list"
 @final
 @dataclass(frozen=True)
 class DigestAuth:
-    """The digest scheme: what nodes with an ACL of scheme "digest" (or "auth") ask for. The server never refuses it;
-    a wrong password shows as AccessDeniedError where an ACL asks for the right one."""
+    """The digest scheme: what nodes with an ACL of scheme "digest" (or "auth") ask for.
+
+    The server never refuses it; a wrong password shows as AccessDeniedError where an ACL asks for the right one.
+    """
 
     user: str
     password: str = field(repr=False)
@@ -89,8 +91,9 @@ class Tls:
 @final
 @dataclass(frozen=True)
 class Retry:
-    """How a request that was certainly not applied is repeated, within the call's deadline. What is not safe to repeat
-    is never repeated, whatever this says.
+    """How a request that was certainly not applied is repeated, within the call's deadline.
+
+    What is not safe to repeat is never repeated, whatever this says.
 
     Attributes:
         wait: A tenacity wait object: the pause before each repetition, and before each attempt to connect.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from zkrecipes.contention import Place
 from zkrecipes.core import Core
 from zkrecipes.errors import NodeNotFoundError
+from zkrecipes.patience import Place
 from zkrecipes.port import Children, Get
 from zkrecipes.session import Unsettled
 from zkrecipes.timing import Deadline

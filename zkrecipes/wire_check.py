@@ -89,6 +89,8 @@ class _ProbedChildren(GetChildren):  # type: ignore[misc]
 def _difference(client_class: Any, connection_class: Any) -> str:
     """What is different from what we expect; empty if nothing is."""
     near, far = socket.socketpair()
+    near.settimeout(1.0)
+    far.settimeout(1.0)
     wake = WakeUp()
     sock = BufferedSocket(near, ("probe", 0), time.monotonic, lambda _timeout: None, lambda _sock, _error: None)
     sock.handshaking = False

@@ -325,8 +325,8 @@ class Handler:
         name = _name(sock.address)
         if sock.handshaking:
             why = f"{name} closed the connection instead of answering: it may have no quorum, or expect TLS (tls=…)"
-            refused = isinstance(error, ssl.SSLError)
-            self._note(f"{name} refused our TLS handshake: {error}" if refused else why, authentication=refused)
+            message, credentials = _explain_tls(error, name) if isinstance(error, ssl.SSLError) else (why, False)
+            self._note(message, authentication=credentials)
         else:
             self._note(f"the connection to {name} ended{f': {error}' if error else ''}")
 
@@ -350,13 +350,20 @@ def _explain(error: OSError, name: str, limit: float, *, tls: bool) -> tuple[str
         case ssl.SSLEOFError() | ConnectionResetError() if tls:
             return f"{name} closed the connection during the TLS handshake; is it the port for TLS?", False
         case ssl.SSLError():
-            return f"no TLS with {name}: {error.reason or error}; is it the port for TLS?", False
+            return _explain_tls(error, name)
         case TimeoutError():
             return f"{name} did not accept a connection within {limit:.2g} s", False
         case ConnectionRefusedError():
             return f"{name} refused the connection; is the server running?", False
         case _:
             return f"no connection to {name}: {error.strerror or error}", False
+
+
+def _explain_tls(error: ssl.SSLError, name: str) -> tuple[str, bool]:
+    reason = error.reason or str(error)
+    if "CERTIFICATE" in reason or "UNKNOWN_CA" in reason:
+        return f"{name} refused our certificate ({reason}); give Tls() a cert and key that its CA has signed", True
+    return f"no TLS with {name} ({reason}); is it the port for TLS?", False
 
 
 def _name(address: tuple[str, int]) -> str:

@@ -20,8 +20,7 @@ from zkrecipes.flow import Algorithm, run_async
 from zkrecipes.handle import Registration
 from zkrecipes.health import Health
 from zkrecipes.operations import Node, Operations, Plan
-from zkrecipes.port import Acl, Kind, Stat
-from zkrecipes.session import State
+from zkrecipes.port import Acl, Kind, Stat, State
 from zkrecipes.settings import Auth, Retry, Tls
 from zkrecipes.timing import Timeout
 
@@ -49,7 +48,7 @@ def connect(
     server_tick: float | None = None,
     drift: float = 0.01,
 ) -> Opening[Client]:
-    """Connect to a ZooKeeper ensemble: `zk = await connect(…)`, or `async with connect(…) as zk`.
+    """Connect to a ZooKeeper ensemble; await it, or use it with `async with`.
 
     Arguments and errors as of zkrecipes.connect.
     """
@@ -69,7 +68,7 @@ def connect(
 
     async def begin() -> Client:
         connection = Connection(options, dispatch=_on_loop(asyncio.get_running_loop()))
-        client = Client._made(connection)
+        client = Client.made(connection)
         connection.start()
         try:
             await client.run(connection.connected(options.connect_timeout))
@@ -113,9 +112,10 @@ class Client:
         self._connection.start()
 
     @classmethod
-    def _made(cls, connection: Connection) -> Self:
+    def made(cls, connection: Connection) -> Self:
+        """For connect()."""
         client = cls.__new__(cls)
-        client._set_up(connection)
+        client._set_up(connection)  # noqa: SLF001 - its own class
         return client
 
     def _set_up(self, connection: Connection) -> None:
@@ -235,7 +235,7 @@ class Transaction:
     """Several writes and checks, all or nothing.
 
     Attributes:
-        results: After the commit, one an operation: a path for create, a Stat for set, None for delete, check and guard.
+        results: After the commit, one an operation: a path for create, a Stat for set, None for the others.
     """
 
     def __init__(self, client: Client, operations: Operations) -> None:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 from zkrecipes.aio.handle import Handle, Opening, Signal
 from zkrecipes.core import DEFAULT, DefaultTimeout
-from zkrecipes.election import NOTHING, Contender, ElectionLayout, ElectionRecipe, Nothing
+from zkrecipes.election import NOTHING, ElectionLayout, ElectionRecipe, Nothing
 from zkrecipes.errors import CancelledError, ClosedError, LeadershipLostError
 from zkrecipes.flow import Pending
 from zkrecipes.leadership import LeadershipState, OnSuspended, StopReason, Term
 from zkrecipes.lock import Cancel
+from zkrecipes.survey import Contender
 from zkrecipes.timing import Timeout
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ class Observation:
         self._client = client
         self._recipe = recipe
         self._closed: Pending[None] = Pending()
-        self._last: Contender | None | Nothing = NOTHING
+        self._last: Contender | Nothing | None = NOTHING
 
     def __aiter__(self) -> Self:
         return self

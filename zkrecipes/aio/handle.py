@@ -82,7 +82,7 @@ class Handle(HandleState):
             LostError: It was lost already.
             ClosedError: It was released.
         """
-        self._guard(tx)
+        self._guard(tx.plan)
 
     async def release(self) -> None:
         """Let go. Idempotent, from any task; what cannot be sent now is done in the background."""

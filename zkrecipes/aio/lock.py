@@ -10,7 +10,8 @@ from zkrecipes.core import DEFAULT, DefaultTimeout
 from zkrecipes.errors import LockLostError
 from zkrecipes.handoff import LocalHandoff
 from zkrecipes.hold import Grip
-from zkrecipes.lock import Cancel, Contender, LockLayout, LockRecipe
+from zkrecipes.lock import Cancel, LockLayout, LockRecipe
+from zkrecipes.survey import Contender
 from zkrecipes.timing import Timeout
 
 if TYPE_CHECKING:
@@ -88,7 +89,10 @@ class _TaskLock:
 
 @final
 class Lock(_TaskLock):
-    """A lock that one holder at a time has, over all tasks and processes. Not re-entrant. Arguments as of zkrecipes.Lock."""
+    """A lock that one holder at a time has, over all tasks and processes. Not re-entrant.
+
+    Arguments as of zkrecipes.Lock.
+    """
 
     def __init__(
         self,
