@@ -63,13 +63,14 @@ has_java() { [ -x "${JAVA_HOME:-/nonexistent}/bin/java" ] || java -version >/dev
 
 has_javac() { [ -x "${JAVA_HOME:-/nonexistent}/bin/javac" ] || javac -version >/dev/null 2>&1; }
 
+# The same places as zkrecipes.testing.installation looks at. Debian's own scripts set ZOOKEEPER_HOME to a directory
+# without jars.
 has_local_zookeeper() {
     has_java || return 1
-    if [ -n "${ZOOKEEPER_HOME:-}" ]; then
-        ls "$ZOOKEEPER_HOME"/lib/zookeeper-*.jar >/dev/null 2>&1 || ls "$ZOOKEEPER_HOME"/zookeeper*.jar >/dev/null 2>&1
-    else
-        [ -e /usr/share/java/zookeeper.jar ]
-    fi
+    case "${ZOOKEEPER_HOME:-}" in
+    "" | /usr/share/zookeeper*) [ -e /usr/share/java/zookeeper.jar ] ;;
+    *) ls "$ZOOKEEPER_HOME"/lib/zookeeper-*.jar "$ZOOKEEPER_HOME"/zookeeper-*.jar 2>/dev/null | grep -q . ;;
+    esac
 }
 
 # Does a Docker engine answer us? The limit is for an engine that accepts and then hangs.
