@@ -53,6 +53,11 @@ class Server(ABC):
     def pid(self) -> int | None:
         """The server's process id on this machine; None while it does not run."""
 
+    @property
+    @abstractmethod
+    def paused(self) -> bool:
+        """Whether it stands still after `pause`."""
+
     @abstractmethod
     def start(self, limit: float = 30.0) -> Self:
         """Start it and wait until it serves, for at most `limit` seconds."""

@@ -15,10 +15,13 @@ from typing import Final, Self, final
 from zkrecipes.errors import UnavailableError
 from zkrecipes.testing.frames import EVENT_XID, OPERATIONS, FrameReader, parse_reply
 
-__all__ = ["RawClient", "Reply", "text"]
+__all__ = ["RawClient", "Reply", "create_payload", "delete_tree", "text"]
 
 EPHEMERAL: Final = 1
 SEQUENCE: Final = 2
+
+_ANY_VERSION: Final = struct.pack(">i", -1)
+_NOT_EMPTY: Final = -111
 
 _CONNECT: Final = struct.Struct(">iqiq")
 _WORLD: Final = struct.pack(">ii", 1, 31)  # one entry, all permissions
@@ -183,3 +186,36 @@ class RawClient:
 def create_payload(path: str, data: bytes = b"", flags: int = 0) -> bytes:
     """The body of a create request for anybody to read and write."""
     return text(path) + text(data) + _OPEN_ACL + struct.pack(">i", flags)
+
+
+def delete_tree(address: tuple[str, int], path: str) -> None:
+    """Delete a node with all that is below it, whoever made it; fine if it is not there.
+
+    Raises:
+        UnavailableError: The server does not answer.
+    """
+    with RawClient(address) as client:
+        _delete_below(client, path)
+        client.close_session()
+
+
+def _delete_below(client: RawClient, path: str) -> None:
+    while True:
+        listing = client.call("getChildren", text(path) + b"\0")
+        if listing.error:
+            return
+        for name in _names(listing.body):
+            _delete_below(client, f"{path}/{name}")
+        # Somebody may still be writing there: list again until the delete finds it empty.
+        if client.call("delete", text(path) + _ANY_VERSION).error != _NOT_EMPTY:
+            return
+
+
+def _names(body: bytes) -> list[str]:
+    (count,) = struct.unpack_from(">i", body)
+    names, at = [], 4
+    for _ in range(count):
+        (size,) = struct.unpack_from(">i", body, at)
+        names.append(body[at + 4 : at + 4 + size].decode())
+        at += 4 + size
+    return names
