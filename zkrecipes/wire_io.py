@@ -301,7 +301,8 @@ class Handler:
 
     def _limit(self, timeout: float | None) -> float:
         share = self.session_timeout / 3 / max(1, self._servers()) * (1 << min(max(0, self._failed_rounds - 1), 10))
-        return min(share, self.session_timeout if timeout is None else timeout)
+        longest = self.session_timeout if timeout is None else min(timeout, self.session_timeout)
+        return min(share, longest)
 
     def _look_back(self) -> None:
         # Whether the connection before this attempt was worth its name.
