@@ -17,12 +17,12 @@ from zkrecipes.runtime import ThreadRuntime, default_identity
 from zkrecipes.session import Session
 from zkrecipes.settings import Auth, DigestAuth, Retry, SaslDigest, Tls, auth_list, host_list
 from zkrecipes.timing import NEVER, Deadline, Timeout, to_seconds
-from zkrecipes.wire import KazooTransport as make_transport
-from zkrecipes.wire import open_kazoo
-from zkrecipes.wire_io import Handler
+from zkrecipes.wire import borrowed_transport, own_transport
 
 if TYPE_CHECKING:
     from kazoo.client import KazooClient
+
+    from zkrecipes.wire_kazoo import KazooLink
 
 __all__ = ["Connection", "Options"]
 
@@ -128,25 +128,7 @@ class Connection:
             server_tick=None if options is None else options.server_tick,
             drift=0.01 if options is None else options.drift,
         )
-        handler = None
-        if options is not None:
-            count = options.hosts.count(",") + 1
-            handler = Handler(
-                options.session_timeout,
-                self.runtime.now,
-                lambda: count,
-                lambda attempt: retry.pause(attempt, 0.0) or 0.0,
-            )
-            kazoo = open_kazoo(
-                options.hosts,
-                options.session_timeout,
-                handler,
-                auth=[("digest", f"{a.user}:{a.password}") for a in options.auth if isinstance(a, DigestAuth)],
-                sasl=_sasl(options.auth),
-                tls=_tls(options.tls),
-            )
-        self.kazoo: Any = kazoo
-        self.transport = make_transport(kazoo, self.session, self.runtime, handler)
+        self.transport = self._make_transport(options, kazoo)
         self.session.transport = self.transport
         self.core = Core(
             Nodes(self.session, acl_tuple(None) if options is None else options.acl),
@@ -158,6 +140,20 @@ class Connection:
             pause=retry.pause,
         )
         self._closing = threading.Lock()
+
+    def _make_transport(self, options: Options | None, kazoo: KazooClient | None) -> KazooLink:
+        if options is None:
+            return borrowed_transport(kazoo, self.session, self.runtime)
+        return own_transport(
+            options.hosts,
+            options.session_timeout,
+            self.session,
+            self.runtime,
+            auth=[("digest", f"{a.user}:{a.password}") for a in options.auth if isinstance(a, DigestAuth)],
+            sasl=_sasl(options.auth),
+            tls=_tls(options.tls),
+            pause=lambda attempt: options.retry.pause(attempt, 0.0) or 0.0,
+        )
 
     def start(self) -> None:
         """Start the engine, and connect."""

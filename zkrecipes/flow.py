@@ -182,23 +182,30 @@ def run_blocking(algorithm: Algorithm[T], lock: AbstractContextManager[Any], now
     wait: Wait | None = None
     gate: _Gate | None = None
     while True:
-        with lock:
-            if gate is not None and wait is not None:
-                for pending in wait.pendings:
-                    pending.remove_waiter(gate.open)
-            try:
-                wait = algorithm.send(None) if error is None else algorithm.throw(error)
-            except StopIteration as stop:
-                return cast("T", stop.value)
-            error = None
-            gate = _Gate()
-            for pending in wait.pendings:
-                pending.add_waiter(gate.open)
+        stepping = False
         try:
+            with lock:
+                if gate is not None and wait is not None:
+                    for pending in wait.pendings:
+                        pending.remove_waiter(gate.open)
+                stepping = True
+                try:
+                    wait = algorithm.send(None) if error is None else algorithm.throw(error)
+                except StopIteration as stop:
+                    return cast("T", stop.value)
+                stepping = False
+                error = None
+                gate = _Gate()
+                for pending in wait.pendings:
+                    pending.add_waiter(gate.open)
             # The gate's clock and ours may differ by a little: never come back before the time without a result.
             while not gate.wait(wait.until - now()) and now() < wait.until:
                 pass
-        except BaseException as interrupt:  # noqa: BLE001 - whatever it is, it belongs to the algorithm
+        except BaseException as interrupt:
+            # An interrupt may arrive anywhere. Where the algorithm itself did not raise, it is suspended, and its
+            # clean-up runs when the interrupt is thrown in.
+            if stepping:
+                raise
             error = interrupt
 
 

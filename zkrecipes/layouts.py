@@ -83,8 +83,8 @@ class Layout:
             member = self.member(name, None if czxids is None else czxids.get(name))
             if member is None:
                 message = (
-                    f"{path} has a child {name!r}, which is no contender in the layout {self.name!r}; nothing would "
-                    "exclude its owner. Give each recipe a path of its own, and use the layout of the peers on this path"
+                    f"{path} has a child {name!r}, which is no contender in the layout {self.name!r}: nothing would "
+                    "exclude its owner. Give each recipe a path of its own, and use the layout of the peers here"
                 )
                 raise ForeignNodeError(message, path=path)
             found.append(member)

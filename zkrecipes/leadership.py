@@ -61,8 +61,8 @@ def checked_grace(core: Core, stop_grace: Timeout) -> float:
     grace = to_seconds(stop_grace, "stop_grace")
     if core.session.timeout and grace > largest:
         message = (
-            f"stop_grace must be at most {largest:.2f} s with a session timeout of {core.session.timeout:g} s, "
-            f"not {grace:g}; for a longer one, ask for a longer session_timeout, or tell connect() the servers' server_tick"
+            f"stop_grace must be at most {largest:.2f} s with a session timeout of {core.session.timeout:g} s, not "
+            f"{grace:g}; for a longer one, ask for a longer session_timeout, or tell connect() the server_tick"
         )
         raise ValueError(message)
     return grace

@@ -59,7 +59,7 @@ class Lease:
         self.until = -math.inf
         self.heard = -math.inf  # when the newest answered request was sent, whoever answered
         self._answered: deque[tuple[float, float]] = deque()  # (sent, answered), oldest first
-        self._writes: deque[float] = deque()  # when the unanswered writes were sent, oldest first
+        self._writes: deque[Stamp] = deque()  # the unanswered ones, oldest first
         self._grain = timeout / 256
 
     def started(self, since: float, now: float) -> None:
@@ -81,8 +81,9 @@ class Lease:
         """A request is being written now."""
         if not write:
             return Stamp(now, now, write=False)
-        self._writes.append(now)
-        return Stamp(now, self._writes[0], write=True)
+        stamp = Stamp(now, self._writes[0].sent if self._writes else now, write=True)
+        self._writes.append(stamp)
+        return stamp
 
     def answered(self, stamp: Stamp, now: float, *, committed: bool) -> None:
         """The request of `stamp` has been answered; `committed` if it took a zxid."""
@@ -94,11 +95,14 @@ class Lease:
 
     def _note(self, sent: float, now: float) -> None:
         self.heard = max(self.heard, sent)
-        # Writes that are answered from now on look for what was answered a margin before they were sent, at the
-        # earliest: of what is older than that, the newest will do.
-        self._forget((self._writes[0] if self._writes else now) - self.margin)
-        # To keep one of many requests in a short while can only shorten the lease, by 1/256 of T.
-        if not self._answered or now - self._answered[-1][1] >= self._grain:
+        # Writes that are answered from now on look for what was answered a margin before their basis, at the earliest
+        # (that of the oldest one, which may lie before the oldest unanswered write): of what is older, the newest
+        # will do.
+        self._forget((self._writes[0].basis if self._writes else now) - self.margin)
+        # To leave out what was both sent and answered within 1/256 of T after another shortens the lease by that at
+        # most.
+        last = self._answered[-1] if self._answered else (-math.inf, -math.inf)
+        if sent - last[0] >= self._grain or now - last[1] >= self._grain:
             self._answered.append((sent, now))
 
     def _extend(self, limit: float) -> None:

@@ -108,7 +108,9 @@ class Nodes:
     def create(self, attempt: Attempt, data: bytes) -> Call[tuple[str, Stat | None]]:
         """Start the create of an attempt: ephemeral and sequential."""
         path = f"{attempt.trace.parent}/{attempt.trace.prefix}"
-        return self.session.call(Create(path, data, Kind.EPHEMERAL, sequential=True, acl=self.acl))
+        create = Create(path, data, Kind.EPHEMERAL, sequential=True, acl=self.acl)
+        # Not in a session that has come since the attempt was registered: the reaper would not look for it there.
+        return self.session.call(create, attempt.session_id)
 
     def create_parents(self, path: str) -> list[Call[object]]:
         """Start the creates of a node and all its parents, as containers; which exist already does not matter."""

@@ -25,6 +25,7 @@ from zkrecipes.port import (
     Sync,
     acl_tuple,
 )
+from zkrecipes.sizes import check_version
 from zkrecipes.timing import Timeout
 
 if TYPE_CHECKING:
@@ -127,13 +128,13 @@ class Operations:
         self, path: str, data: bytes, *, version: int = -1, timeout: Timeout | DefaultTimeout = DEFAULT
     ) -> Stat:
         """Replace a node's data."""
-        request = Set(self.full(path), checked_data(data), version)
+        request = Set(self.full(path), checked_data(data), check_version(version))
         stat: Stat = await self.core.ask(request, self.core.deadline(timeout), path)
         return stat
 
     async def delete(self, path: str, *, version: int = -1, timeout: Timeout | DefaultTimeout = DEFAULT) -> None:
         """Delete a node."""
-        await self.core.ask(Delete(self.full(path), version), self.core.deadline(timeout), path)
+        await self.core.ask(Delete(self.full(path), check_version(version)), self.core.deadline(timeout), path)
 
     async def sync(self, path: str = "/", *, timeout: Timeout | DefaultTimeout = DEFAULT) -> None:
         """Bring the connected server up to the leader."""
@@ -197,15 +198,15 @@ class Plan:
 
     def set(self, path: str, data: bytes, *, version: int = -1) -> None:
         """Replace a node's data; the result is its Stat."""
-        self.add(Set(self._operations.full(path), checked_data(data), version))
+        self.add(Set(self._operations.full(path), checked_data(data), check_version(version)))
 
     def delete(self, path: str, *, version: int = -1) -> None:
         """Delete a node; the result is None."""
-        self.add(Delete(self._operations.full(path), version))
+        self.add(Delete(self._operations.full(path), check_version(version)))
 
     def check(self, path: str, *, version: int = -1) -> None:
         """Refuse the whole transaction unless the node exists in this version (-1: any)."""
-        self.add(Check(self._operations.full(path), version))
+        self.add(Check(self._operations.full(path), check_version(version)))
 
     def guard(self, handle: HandleState, path: str, version: int) -> None:
         """Refuse the whole transaction unless the handle's node exists."""

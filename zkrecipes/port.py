@@ -80,6 +80,7 @@ class Acl(NamedTuple):
     id: str
 
 
+ALL_PERMS = 31
 OPEN_ACL: tuple[Acl, ...] = (Acl(31, "world", "anyone"),)
 
 
@@ -346,6 +347,9 @@ def acl_tuple(acl: Sequence[Acl] | None) -> tuple[Acl, ...]:
         if not isinstance(entry, Acl):
             message = f"acl must be a sequence of zkrecipes.Acl, not one with a {type(entry).__name__}"
             raise TypeError(message)
+        if not 1 <= entry.perms <= ALL_PERMS or not isinstance(entry.scheme, str) or not isinstance(entry.id, str):
+            message = f"acl: perms must be from 1 to {ALL_PERMS} (all), scheme and id a str, in {entry!r}"
+            raise ValueError(message)
     if not entries:
         message = "acl must not be empty: nobody could use the nodes; leave it out for an open ACL"
         raise ValueError(message)

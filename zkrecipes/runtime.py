@@ -7,6 +7,7 @@ runs user callbacks on a few threads; those of one listener run one after anothe
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
 import os
@@ -14,9 +15,10 @@ import socket
 import threading
 import time
 import uuid
+import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import TypeVar, final
+from typing import Any, TypeVar, final
 
 from zkrecipes.flow import Pending, Tasks, Wait
 
@@ -25,6 +27,10 @@ __all__ = ["Dispatcher", "ThreadRuntime", "default_identity", "monotonic"]
 T = TypeVar("T")
 
 logger = logging.getLogger("zkrecipes.runtime")
+
+_numbers = itertools.count(1)
+_thread = threading.local()
+_tasks: weakref.WeakKeyDictionary[asyncio.Task[Any], int] = weakref.WeakKeyDictionary()
 
 # CLOCK_MONOTONIC stands still while the machine sleeps, and a lease would seem to run on after the server has ended it.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
@@ -65,7 +71,7 @@ class Dispatcher:
                 return
             self._queues[id(key)] = (key, deque([callback]))
             self._ready.append(id(key))
-            if self._idle:
+            if len(self._ready) <= self._idle:
                 self._work.notify()
             elif self._threads < self._size:
                 self._threads += 1
@@ -158,12 +164,21 @@ class ThreadRuntime:
         return os.getpid() != self._pid
 
     def owner(self) -> int:
-        """The running task under asyncio, or the running thread."""
+        """A number for the running task under asyncio, or the running thread; never used again for another.
+
+        The identifiers of both are used again as soon as one has ended, and a re-entrant lock would let a stranger in.
+        """
         if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the public one raises, which is slow here
             task = asyncio.current_task()
             if task is not None:
-                return id(task)
-        return threading.get_ident()
+                number = _tasks.get(task)
+                if number is None:
+                    number = _tasks[task] = next(_numbers)
+                return number
+        number = getattr(_thread, "number", None)
+        if number is None:
+            number = _thread.number = next(_numbers)
+        return number
 
     def start(self) -> None:
         """Start the engine thread."""

@@ -23,6 +23,7 @@ from zkrecipes.hold import Hold, LostReason, Registration
 from zkrecipes.lease import Lease, Stamp
 from zkrecipes.port import Children, Code, Exists, Get, Request, Runtime, State, Transport, is_write
 from zkrecipes.refusals import refusal_error
+from zkrecipes.sizes import check_size
 
 __all__ = ["Call", "Session", "State", "Unsettled"]
 
@@ -126,11 +127,20 @@ class Session:
         if self.fatal is not None:
             raise self.fatal
 
-    def call(self, request: Request) -> Call[Any]:
-        """Start a request. It fails with Unsettled if the answer does not come on this connection."""
+    def call(self, request: Request, session_id: int | None = None) -> Call[Any]:
+        """Start a request. It fails with Unsettled if the answer does not come on this connection.
+
+        Args:
+            request: What is asked.
+            session_id: The only session in which it makes sense; the present one where None.
+
+        Raises:
+            PayloadTooLargeError: The server would drop the connection, under every recipe of the process.
+        """
         self.check_open()
+        check_size(request)
         call: Call[Any] = Call(request, self.id, self.runtime.now())
-        if not self.usable:
+        if not self.usable or session_id not in {None, self.id}:
             call.fail(Unsettled(written=False))
         elif len(self.unanswered) < self.MAX_UNANSWERED and not self._backlog:
             self._hand_over(call)
@@ -297,7 +307,12 @@ class Session:
         if self.transport is None:
             raise RuntimeError
         self.unanswered.append(call)
-        self.transport.send(call)
+        try:
+            self.transport.send(call)
+        except BaseException:
+            # It cannot be written as it is; nobody must wait for its answer.
+            self.unanswered.remove(call)
+            raise
 
     def _settle(self, call: Call[Any], *, committed: bool) -> None:
         now = self.runtime.now()
@@ -309,7 +324,8 @@ class Session:
             self.unanswered.remove(call)
         if call.stamp is not None and call.session_id == self.id:
             self._lease.answered(call.stamp, now, committed=committed)
-        if self.silent and not self.dropping:
+        if self.linked and not self.dropping:
+            # A server that was only slow, or a process that was frozen for longer than the lease, but not the session.
             self.silent = False
             self.enter(State.CONNECTED)
 

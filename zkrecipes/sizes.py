@@ -1,0 +1,63 @@
+"""What the server takes: sizes and versions, checked before anything is sent. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from zkrecipes.errors import PayloadTooLargeError
+from zkrecipes.port import Create, Multi, Request, Set
+
+__all__ = ["MAX_REQUEST", "check_size", "check_version"]
+
+# The server's jute.maxbuffer is 0xfffff bytes by default and counts the whole request; an operation's fixed fields and
+# its ACL's are counted as OVERHEAD.
+MAX_REQUEST: Final = 0xFFFFF - 1024
+OVERHEAD: Final = 64
+
+_LAST_VERSION: Final = 2**31 - 1
+
+
+def check_size(request: Request) -> None:
+    """Refuse what is over the server's default limit, about one mebibyte.
+
+    Raises:
+        PayloadTooLargeError: It is too large.
+    """
+    if isinstance(request, Create | Set):
+        size = _size(request)
+    elif isinstance(request, Multi):
+        size = sum(_size(operation) for operation in request.operations)
+    else:
+        return
+    if size > MAX_REQUEST:
+        path = "" if isinstance(request, Multi) else request.path
+        message = (
+            f"a {type(request).__name__.lower()} of {size} bytes{f' at {path}' if path else ''} is over the server's "
+            f"limit of {MAX_REQUEST}; nothing was sent. Keep large data elsewhere, and its address here"
+        )
+        raise PayloadTooLargeError(message, path=path, size=size, limit=MAX_REQUEST)
+
+
+def _size(operation: object) -> int:
+    size = OVERHEAD
+    if isinstance(operation, Create | Set):
+        size += len(operation.data)
+    if isinstance(operation, Create):
+        size += sum(OVERHEAD + len(entry.scheme) + len(entry.id) for entry in operation.acl)
+    return size + len(getattr(operation, "path", ""))
+
+
+def check_version(version: int) -> int:
+    """Check a version given by the user: -1 is any.
+
+    Raises:
+        TypeError: It is no int.
+        ValueError: It is out of range.
+    """
+    if isinstance(version, bool) or not isinstance(version, int):
+        message = f"version must be an int (-1 for any), not {type(version).__name__}"
+        raise TypeError(message)
+    if not -1 <= version <= _LAST_VERSION:
+        message = f"version must be from -1 (any) to {_LAST_VERSION}, not {version}"
+        raise ValueError(message)
+    return version
