@@ -79,3 +79,11 @@ engine_answers() {
 }
 
 has_image() { engine_answers && docker image inspect "$IMAGE" >/dev/null 2>&1; }
+
+# The image that the tests take where ours was not built; pulled if that can be done.
+OFFICIAL_IMAGE=zookeeper:3.9
+can_have_image() {
+    has_image && return 0
+    engine_answers && [ -z "${ZKRECIPES_TEST_IMAGE:-}" ] || return 1
+    docker image inspect "$OFFICIAL_IMAGE" >/dev/null 2>&1 || timeout 300 docker pull -q "$OFFICIAL_IMAGE" >/dev/null 2>&1
+}
