@@ -22,7 +22,8 @@ from zkrecipes.wire import borrowed_transport, own_transport
 if TYPE_CHECKING:
     from kazoo.client import KazooClient
 
-    from zkrecipes.wire_kazoo import KazooLink
+    from zkrecipes.wire import KazooTransport
+    from zkrecipes.wire_public import PublicTransport
 
 __all__ = ["Connection", "Options"]
 
@@ -141,7 +142,7 @@ class Connection:
         )
         self._closing = threading.Lock()
 
-    def _make_transport(self, options: Options | None, kazoo: KazooClient | None) -> KazooLink:
+    def _make_transport(self, options: Options | None, kazoo: KazooClient | None) -> KazooTransport | PublicTransport:
         if options is None:
             return borrowed_transport(kazoo, self.session, self.runtime)
         return own_transport(
