@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import tomllib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,6 +24,12 @@ that ours does more a second, or takes less time, than the competitor of that ro
 same requests on a bare socket, without any client library.
 
 """
+
+
+def _our_version() -> str:
+    """Of this checkout, which need not be installed."""
+    project = Path(__file__).parent.parent / "pyproject.toml"
+    return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
 
 
 def _figure(value: float) -> str:
@@ -55,7 +62,7 @@ def write(target: Path, outcomes: list[Outcome], *, rounds: int, server: str, le
     text = [_HEAD]
     text.append(
         f"{datetime.now(UTC):%Y-%m-%d}, {rounds} rounds, {os.cpu_count()} cores ({platform.machine()}), "
-        f"Python {platform.python_version()}, zkrecipes {version('zkrecipes')}, kazoo {version('kazoo')}, "
+        f"Python {platform.python_version()}, zkrecipes {_our_version()}, kazoo {version('kazoo')}, "
         f"ZooKeeper {server}.\n"
     )
     text += [f"Left out: {reason}.\n" for reason in left_out]

@@ -189,6 +189,7 @@ def _after_kill(bench: Bench, observer: KazooClient, who: str, taker: Callable[[
         leader.kill()
         taken = waiter.taken()
     taken.give_up()
+    _wait_for_line(observer, path, 0)
     return (taken.since - start) * 1000
 
 
