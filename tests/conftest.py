@@ -18,12 +18,14 @@ TESTS: Final = Path(__file__).parent
 
 # By directory: a forgotten marker would bring a server into `make test-fast`.
 MARKERS: Final = {
+    "demo": ("server", "slow"),
     "docs": ("docs", "server"),
     "faults": ("faults", "server"),
     "integration": ("server",),
     "interop": ("interop", "server"),
     "packaging": ("packaging",),
     "simulation": ("simulation",),
+    "testing": ("server",),
 }
 SERVER_FIXTURES: Final = frozenset({"zkr_server", "zkr_client", "zkr_async_client", "zkr_proxy", "zkr_ensemble"})
 

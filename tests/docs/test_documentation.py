@@ -25,7 +25,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from zkrecipes.testing import ZooKeeperServer
+from zkrecipes.testing import Server
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -122,7 +122,7 @@ def name_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_the_blocks_of_a_page_run(page: Path, zkr_server: ZooKeeperServer, tmp_path: Path) -> None:
+def test_the_blocks_of_a_page_run(page: Path, zkr_server: Server, tmp_path: Path) -> None:
     blocks = blocks_of(page.read_text(encoding="utf-8").replace(ADDRESS, zkr_server.hosts))
     program = program_of(blocks)
     if program.strip():
@@ -153,7 +153,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=name_of)
-def test_an_example_runs_and_ends_by_itself(example: Path, zkr_server: ZooKeeperServer, tmp_path: Path) -> None:
+def test_an_example_runs_and_ends_by_itself(example: Path, zkr_server: Server, tmp_path: Path) -> None:
     run([sys.executable, "-X", "dev", str(example)], zkr_server.hosts, tmp_path)
 
 
