@@ -127,7 +127,7 @@ async def enter(nodes: Nodes, place: Place, patience: Patience) -> Hold:  # noqa
         try:
             hold = await visit.stand()
         except GeneratorExit:
-            nodes.remove(visit.attempt)
+            # Collected half way, in any thread and under any lock: the attempt's finaliser tells the reaper.
             raise
         except Unsettled:
             # Our own deadline, or the connection: what it made is removed in any case, and a new attempt has a new

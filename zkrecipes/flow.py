@@ -177,7 +177,11 @@ def run_blocking(algorithm: Algorithm[T], lock: AbstractContextManager[Any], now
 
     An exception that arrives while waiting (KeyboardInterrupt) is thrown into the algorithm, so that its clean-up runs.
     """
-    refuse_event_loop("this call")
+    try:
+        refuse_event_loop("this call")
+    except RuntimeError:
+        algorithm.close()
+        raise
     error: BaseException | None = None
     wait: Wait | None = None
     gate: _Gate | None = None

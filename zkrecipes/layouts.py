@@ -59,7 +59,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         # The server writes the number with ten places, the minus sign among them.
-        object.__setattr__(self, "_pattern", re.compile(rf"(?s)(.*){re.escape(self.base)}(\d{{10}}|-\d{{9,10}})"))
+        object.__setattr__(self, "_pattern", re.compile(rf"(?s)(.*){re.escape(self.base)}([0-9]{{10}}|-[0-9]{{9,10}})"))
 
     def prefix(self, guid: str) -> str:
         """What a contender with this GUID is called, without its number."""

@@ -10,6 +10,9 @@ __all__ = ["LAST_NUMBER", "ancestors", "join", "validate_namespace", "validate_p
 LAST_NUMBER: Final = 2_147_483_647
 """The last sequence number of a parent; after it the server's counter turns negative."""
 
+MAX_PATH: Final = 16 * 1024
+"""Characters of the longest path: far from the size of request at which a server drops the connection."""
+
 # What ZooKeeper's own PathUtils refuses.
 _BAD_CHARACTER: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff]")
 
@@ -34,6 +37,9 @@ def validate_path(path: str, name: str = "path") -> str:
         if part in {"", ".", ".."}:
             message = f"{name} {path!r} must not have an empty component, '.' or '..', nor end with '/'"
             raise ValueError(message)
+    if len(path) > MAX_PATH:
+        message = f"{name} has {len(path)} characters; the longest that is taken has {MAX_PATH}"
+        raise ValueError(message)
     bad = _BAD_CHARACTER.search(path)
     if bad is not None:
         message = f"{name} {path!r} has the character {bad.group()!r}, which ZooKeeper does not take"

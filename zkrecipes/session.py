@@ -324,7 +324,7 @@ class Session:
             self.unanswered.remove(call)
         if call.stamp is not None and call.session_id == self.id:
             self._lease.answered(call.stamp, now, committed=committed)
-        if self.linked and not self.dropping:
+        if self.linked and not self.dropping and (self.silent or self.state is not State.CONNECTED):
             # A server that was only slow, or a process that was frozen for longer than the lease, but not the session.
             self.silent = False
             self.enter(State.CONNECTED)

@@ -28,6 +28,7 @@ class DigestAuth:
 
     def __post_init__(self) -> None:
         _not_empty(self.user, "user")
+        _text(self.password, "password")
         if ":" in self.user:
             message = f"user must not contain ':', which separates it from the password: {self.user!r}"
             raise ValueError(message)
@@ -44,6 +45,7 @@ class SaslDigest:
 
     def __post_init__(self) -> None:
         _not_empty(self.user, "user")
+        _text(self.password, "password")
 
 
 @final
@@ -144,6 +146,9 @@ def host_list(hosts: str | Sequence[str]) -> str:
     else:
         message = f"hosts must be 'host:port,host:port' or a sequence of 'host:port', not {type(hosts).__name__}"
         raise TypeError(message)
+    if not parts:
+        message = "hosts must name at least one server as 'host:port'"
+        raise ValueError(message)
     stripped = [part.strip() for part in parts]
     for part in stripped:
         match = _HOST.fullmatch(part)
@@ -160,10 +165,16 @@ def auth_list(auth: Auth | Sequence[Auth]) -> tuple[Auth, ...]:
         TypeError: One is of no known kind.
         ValueError: There are two for SASL.
     """
-    entries: tuple[Auth, ...] = (auth,) if isinstance(auth, DigestAuth | SaslDigest | SaslGssapi) else tuple(auth)
+    kinds = "auth must be DigestAuth, SaslDigest or SaslGssapi, or a sequence of them"
+    if isinstance(auth, DigestAuth | SaslDigest | SaslGssapi):
+        auth = (auth,)
+    if isinstance(auth, str) or not isinstance(auth, Sequence):
+        message = f"{kinds}, not {type(auth).__name__}"
+        raise TypeError(message)
+    entries: tuple[Auth, ...] = tuple(auth)
     for entry in entries:
         if not isinstance(entry, DigestAuth | SaslDigest | SaslGssapi):
-            message = f"auth must be DigestAuth, SaslDigest or SaslGssapi, or several, not {type(entry).__name__}"
+            message = f"{kinds}, not with a {type(entry).__name__}"
             raise TypeError(message)
     if sum(not isinstance(entry, DigestAuth) for entry in entries) > 1:
         message = "auth must have one SASL identity at most: a connection has only one"
@@ -171,10 +182,14 @@ def auth_list(auth: Auth | Sequence[Auth]) -> tuple[Auth, ...]:
     return entries
 
 
-def _not_empty(text: str, name: str) -> None:
+def _text(text: str, name: str) -> None:
     if not isinstance(text, str):
         message = f"{name} must be a str, not {type(text).__name__}"
         raise TypeError(message)
+
+
+def _not_empty(text: str, name: str) -> None:
+    _text(text, name)
     if not text:
         message = f"{name} must not be empty"
         raise ValueError(message)

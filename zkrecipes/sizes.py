@@ -44,7 +44,7 @@ def _size(operation: object) -> int:
         size += len(operation.data)
     if isinstance(operation, Create):
         size += sum(OVERHEAD + len(entry.scheme) + len(entry.id) for entry in operation.acl)
-    return size + len(getattr(operation, "path", ""))
+    return size + 4 * len(getattr(operation, "path", ""))  # as UTF-8, at most
 
 
 def check_version(version: int) -> int:
