@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar, final
 
+from zkrecipes.calls import Call, Unsettled
 from zkrecipes.errors import (
     AcquireTimeoutError,
     ForeignNodeError,
@@ -33,7 +34,6 @@ from zkrecipes.nodes import Nodes
 from zkrecipes.paths import LAST_NUMBER
 from zkrecipes.patience import Patience, Place, check_cancelled, timed_out
 from zkrecipes.port import Check, Children, Exists, Get, Multi
-from zkrecipes.session import Call, Unsettled
 
 __all__ = ["Acquired", "Gone", "NeedCzxids", "WaitOn", "WornOut", "decide", "enter"]
 

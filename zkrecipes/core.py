@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, final
 
+from zkrecipes.calls import Unsettled
 from zkrecipes.errors import OutcomeUnknownError, PayloadTooLargeError
 from zkrecipes.flow import first_of
 from zkrecipes.nodes import Nodes
 from zkrecipes.paths import join, validate_path
 from zkrecipes.port import Request, is_write
-from zkrecipes.session import Session, Unsettled
+from zkrecipes.session import Session
 from zkrecipes.timing import Deadline, Timeout, to_seconds
 
 __all__ = ["Core", "identity_bytes"]

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, final
 
+from zkrecipes.calls import Call, Unsettled
 from zkrecipes.contention import enter
 from zkrecipes.core import DEFAULT, Core, DefaultTimeout, identity_bytes
 from zkrecipes.errors import AcquireTimeoutError, CancelledError, ClosedError, LeadershipLostError, NodeNotFoundError
@@ -39,7 +40,6 @@ from zkrecipes.lock import RELEASE_LIMIT, Cancel
 from zkrecipes.operations import checked_data
 from zkrecipes.patience import Patience, Place
 from zkrecipes.port import Children, Exists, Get
-from zkrecipes.session import Call, Unsettled
 from zkrecipes.survey import Contender, survey
 from zkrecipes.timing import NEVER, Deadline, Timeout
 

@@ -18,7 +18,8 @@ from zkrecipes.hold import Hold, LostReason
 from zkrecipes.port import Check, Exists, Multi, State
 
 if TYPE_CHECKING:
-    from zkrecipes.session import Call, Session
+    from zkrecipes.calls import Call
+from zkrecipes.session import Session
 
 __all__ = ["Heartbeat"]
 

@@ -15,12 +15,13 @@ import weakref
 from collections import deque
 from typing import final
 
+from zkrecipes.calls import Call, Unsettled
 from zkrecipes.errors import NodeNotFoundError, ZkRecipesError
 from zkrecipes.flow import Pending, first_of
 from zkrecipes.hold import Hold
 from zkrecipes.paths import ancestors
 from zkrecipes.port import OPEN_ACL, Acl, Check, Children, Create, Delete, Kind, Multi, Stat
-from zkrecipes.session import Call, Session, Unsettled
+from zkrecipes.session import Session
 
 __all__ = ["Attempt", "Nodes"]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, final
 from zkrecipes.flow import Pending, Wait
 
 if TYPE_CHECKING:
-    from zkrecipes.session import Call
+    from zkrecipes.calls import Call
 
 __all__ = [
     "Acl",

@@ -16,56 +16,21 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from zkrecipes.calls import Call, Unsettled
 from zkrecipes.errors import ClosedError, ForkedError, UnavailableError
 from zkrecipes.flow import Pending, first_of
 from zkrecipes.heartbeat import Heartbeat
 from zkrecipes.hold import Hold, LostReason, Registration
-from zkrecipes.lease import Lease, Stamp
+from zkrecipes.lease import Lease
 from zkrecipes.port import Children, Code, Exists, Get, Request, Runtime, State, Transport, is_write
 from zkrecipes.refusals import refusal_error
 from zkrecipes.sizes import check_size
 
-__all__ = ["Call", "Session", "State", "Unsettled"]
+__all__ = ["Session"]
 
 T = TypeVar("T")
 
 logger = logging.getLogger("zkrecipes.session")
-
-
-class Unsettled(Exception):  # noqa: N818 - it is no error for a user; each caller decides what follows from it
-    """A request ended without an answer.
-
-    Attributes:
-        written: Whether it may have reached a server.
-    """
-
-    def __init__(self, *, written: bool) -> None:
-        super().__init__("a request ended without an answer")
-        self.written = written
-
-
-class Call(Pending[T]):
-    """One request on its way.
-
-    Attributes:
-        request: What was asked.
-        session_id: The only session in which it may be written.
-        handed: When it was handed to the transport, or put in line for it.
-        stamp: Set when it was written.
-        withdrawn: Given up before it was written: it never will be.
-        watch: Resolved when the node changes or the connection ends, if the request asked for it: look again.
-    """
-
-    __slots__ = ("handed", "request", "session_id", "stamp", "watch", "withdrawn")
-
-    def __init__(self, request: Request, session_id: int, handed: float) -> None:
-        super().__init__()
-        self.request = request
-        self.session_id = session_id
-        self.handed = handed
-        self.stamp: Stamp | None = None
-        self.withdrawn = False
-        self.watch: Pending[None] | None = None
 
 
 class Session:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+from zkrecipes.calls import Unsettled
 from zkrecipes.core import Core
 from zkrecipes.errors import NodeNotFoundError
 from zkrecipes.patience import Place
 from zkrecipes.port import Children, Get
-from zkrecipes.session import Unsettled
 from zkrecipes.timing import Deadline
 
 __all__ = ["Contender", "survey"]

@@ -19,8 +19,8 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import EXCEPTIONS, ZookeeperError
 from kazoo.protocol.serialization import GetChildren
 
+from zkrecipes.calls import Call
 from zkrecipes.port import Children, Code, Create, Exists, Get, Kind, Runtime, TransportEvents
-from zkrecipes.session import Call
 from zkrecipes.wire_check import supported_internals
 from zkrecipes.wire_codec import HARMLESS_READ, MultiRefused, Opcode, decoder, encode
 from zkrecipes.wire_io import Handler, default_pause

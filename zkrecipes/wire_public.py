@@ -16,6 +16,7 @@ from kazoo.exceptions import ZookeeperError
 from kazoo.protocol.states import KeeperState
 from kazoo.security import ACL, Id
 
+from zkrecipes.calls import Call
 from zkrecipes.port import (
     Acl,
     Children,
@@ -32,7 +33,6 @@ from zkrecipes.port import (
     Sync,
     TransportEvents,
 )
-from zkrecipes.session import Call
 from zkrecipes.wire_codec import MultiRefused, find_refused
 from zkrecipes.wire_kazoo import QUEUE_LIMIT, KazooLink
 

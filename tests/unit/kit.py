@@ -9,9 +9,10 @@ import uuid
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from zkrecipes.calls import Call
 from zkrecipes.flow import Pending, Tasks, Wait
 from zkrecipes.port import Created, Stat
-from zkrecipes.session import Call, Session
+from zkrecipes.session import Session
 
 T = TypeVar("T")
 

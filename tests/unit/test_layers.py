@@ -23,7 +23,7 @@ RECIPES: Final = (
     ("errors", "timing", "lease", "paths", "health", "settings"),
     ("flow", "layouts"),
     ("port", "patience"),
-    ("refusals", "hold", "sizes"),
+    ("calls", "refusals", "hold", "sizes"),
     ("handle", "heartbeat"),
     ("session",),
     ("nodes",),

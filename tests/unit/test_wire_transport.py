@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from kazoo.exceptions import EXCEPTIONS, UnimplementedError
 
+from zkrecipes.calls import Call
 from zkrecipes.port import Create, Kind
 from zkrecipes.runtime import ThreadRuntime
-from zkrecipes.session import Call
 from zkrecipes.wire import KazooTransport
 from zkrecipes.wire_io import Handler
 from zkrecipes.wire_kazoo import open_kazoo

@@ -11,10 +11,10 @@ from typing import Any, Final, Self
 
 from kazoo.client import KazooClient
 
+from zkrecipes.calls import Call
 from zkrecipes.flow import Pending
 from zkrecipes.port import Code, Request
 from zkrecipes.runtime import ThreadRuntime
-from zkrecipes.session import Call
 from zkrecipes.testing import wait_until
 from zkrecipes.wire import KazooTransport, borrowed_transport, own_transport
 from zkrecipes.wire_public import PublicTransport

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.integration.wire.link import SESSION, borrowing, linked, own, started, wait_done
+from zkrecipes.calls import Call
 from zkrecipes.port import Children, Create, Exists, Get, Sync
 from zkrecipes.runtime import ThreadRuntime
-from zkrecipes.session import Call
 from zkrecipes.testing import FaultProxy, Server, wait_until
 
 
