@@ -11,19 +11,19 @@ from kazoo.client import KazooClient
 
 import zkrecipes as zkr
 from tests.interop.peer import CuratorPeer, missing
-from zkrecipes.testing import ZooKeeperServer
+from zkrecipes.testing import Server
 
 _PATHS = itertools.count(1)
 
 
 @pytest.fixture
-def zk(zkr_server: ZooKeeperServer) -> Iterator[zkr.Client]:
+def zk(zkr_server: Server) -> Iterator[zkr.Client]:
     with zkr.connect(zkr_server.hosts, session_timeout=10.0) as client:
         yield client
 
 
 @pytest.fixture
-def kazoo(zkr_server: ZooKeeperServer) -> Iterator[KazooClient]:
+def kazoo(zkr_server: Server) -> Iterator[KazooClient]:
     """Stock kazoo: a peer in kazoo's layout, and the independent eye in the others."""
     client = KazooClient(zkr_server.hosts)
     client.start()
@@ -41,7 +41,7 @@ def curator_here() -> None:
 
 
 @pytest.fixture(scope="session")
-def curator(curator_here: None, zkr_server: ZooKeeperServer) -> Iterator[CuratorPeer]:
+def curator(curator_here: None, zkr_server: Server) -> Iterator[CuratorPeer]:
     """One Java process for all tests of a run: it takes a second to start."""
     with CuratorPeer(zkr_server.hosts) as peer:
         yield peer

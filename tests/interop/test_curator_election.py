@@ -10,7 +10,7 @@ from kazoo.client import KazooClient
 
 import zkrecipes as zkr
 from tests.interop.peer import CuratorPeer
-from zkrecipes.testing import ZooKeeperServer, wait_until
+from zkrecipes.testing import Server, wait_until
 
 
 def _stands(kazoo: KazooClient, path: str, length: int) -> None:
@@ -82,9 +82,7 @@ def test_proclaimed_data_leaves_the_id_that_curator_reads(
     latch.close()
 
 
-def test_leading_latch_is_killed_and_we_lead(
-    zk: zkr.Client, zkr_server: ZooKeeperServer, curator_here: None, path: str
-) -> None:
+def test_leading_latch_is_killed_and_we_lead(zk: zkr.Client, zkr_server: Server, curator_here: None, path: str) -> None:
     with CuratorPeer(zkr_server.hosts, session_timeout=4.0) as doomed:
         assert doomed.latch(path, "doomed").wait(10.0)
         election = zkr.Election(zk, path)
@@ -95,7 +93,7 @@ def test_leading_latch_is_killed_and_we_lead(
 
 
 def test_our_leading_session_expires_and_the_latch_leads(
-    zkr_server: ZooKeeperServer, curator: CuratorPeer, kazoo: KazooClient, path: str
+    zkr_server: Server, curator: CuratorPeer, kazoo: KazooClient, path: str
 ) -> None:
     with zkr.connect(zkr_server.hosts) as mine:
         leadership = zkr.Election(mine, path).campaign(timeout=5.0)

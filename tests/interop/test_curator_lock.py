@@ -10,7 +10,7 @@ from kazoo.client import KazooClient
 import zkrecipes as zkr
 from tests.interop.line import Contestant, turns
 from tests.interop.peer import CuratorPeer
-from zkrecipes.testing import ZooKeeperServer, wait_until
+from zkrecipes.testing import Server, wait_until
 
 
 def _our_contestant(zk: zkr.Client, path: str, name: str) -> Contestant:
@@ -126,7 +126,7 @@ def test_break_frees_a_lock_held_by_curator(zk: zkr.Client, curator: CuratorPeer
 
 
 def test_our_session_expires_and_curator_takes_over(
-    zkr_server: ZooKeeperServer, curator: CuratorPeer, kazoo: KazooClient, path: str
+    zkr_server: Server, curator: CuratorPeer, kazoo: KazooClient, path: str
 ) -> None:
     with zkr.connect(zkr_server.hosts) as mine:
         held = zkr.Lock(mine, path).acquire(timeout=5.0)
@@ -142,9 +142,7 @@ def test_our_session_expires_and_curator_takes_over(
         theirs.release()
 
 
-def test_curator_is_killed_and_we_take_over(
-    zk: zkr.Client, zkr_server: ZooKeeperServer, curator_here: None, path: str
-) -> None:
+def test_curator_is_killed_and_we_take_over(zk: zkr.Client, zkr_server: Server, curator_here: None, path: str) -> None:
     with CuratorPeer(zkr_server.hosts, session_timeout=4.0) as doomed:
         assert doomed.lock(path).acquire(5.0)
         assert zkr.Lock(zk, path).try_acquire() is None

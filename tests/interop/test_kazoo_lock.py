@@ -11,7 +11,7 @@ from kazoo.exceptions import LockTimeout
 
 import zkrecipes as zkr
 from tests.interop.line import Contestant, turns
-from zkrecipes.testing import ZooKeeperServer, wait_until
+from zkrecipes.testing import Server, wait_until
 
 
 def test_lock_held_by_kazoo_keeps_ours_out(zk: zkr.Client, kazoo: KazooClient, path: str) -> None:
@@ -75,7 +75,7 @@ def test_contenders_are_read_by_both_sides(zk: zkr.Client, kazoo: KazooClient, p
     theirs.release()
 
 
-def test_our_session_expires_and_kazoo_takes_over(zkr_server: ZooKeeperServer, kazoo: KazooClient, path: str) -> None:
+def test_our_session_expires_and_kazoo_takes_over(zkr_server: Server, kazoo: KazooClient, path: str) -> None:
     with zkr.connect(zkr_server.hosts) as mine:
         held = zkr.Lock(mine, path, layout="kazoo").acquire(timeout=5.0)
         zkr_server.expire(mine)

@@ -11,7 +11,7 @@ from kazoo.client import KazooClient
 
 from tests.interop import peer
 from tests.interop.peer import CuratorPeer, PeerError
-from zkrecipes.testing import ZooKeeperServer, wait_until
+from zkrecipes.testing import Server, wait_until
 
 _ROOT = Path(__file__).parents[2]
 
@@ -30,7 +30,7 @@ def test_command_that_fails_raises_what_curator_said(curator: CuratorPeer) -> No
         curator.call("make.coffee")
 
 
-def test_process_that_is_killed_fails_the_calls_that_wait(zkr_server: ZooKeeperServer, curator_here: None) -> None:
+def test_process_that_is_killed_fails_the_calls_that_wait(zkr_server: Server, curator_here: None) -> None:
     with CuratorPeer(zkr_server.hosts) as doomed:
         lock = doomed.lock("/interop/peer/killed")
         assert lock.acquire(5.0)
@@ -42,16 +42,14 @@ def test_process_that_is_killed_fails_the_calls_that_wait(zkr_server: ZooKeeperS
             lock.release()
 
 
-def test_close_ends_the_session_at_once(
-    zkr_server: ZooKeeperServer, curator_here: None, kazoo: KazooClient, path: str
-) -> None:
+def test_close_ends_the_session_at_once(zkr_server: Server, curator_here: None, kazoo: KazooClient, path: str) -> None:
     with CuratorPeer(zkr_server.hosts) as peer:
         assert peer.lock(path).acquire(5.0)
         assert len(kazoo.get_children(path)) == 1
     assert kazoo.get_children(path) == []
 
 
-def test_process_dies_with_a_parent_that_is_killed(zkr_server: ZooKeeperServer, curator_here: None) -> None:
+def test_process_dies_with_a_parent_that_is_killed(zkr_server: Server, curator_here: None) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", _PARENT, zkr_server.hosts],
         cwd=_ROOT,
