@@ -19,7 +19,7 @@ from zkrecipes.port import Check, Exists, Multi, State
 
 if TYPE_CHECKING:
     from zkrecipes.calls import Call
-from zkrecipes.session import Session
+    from zkrecipes.session import Session
 
 __all__ = ["Heartbeat"]
 
