@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from kazoo.exceptions import EXCEPTIONS, UnimplementedError
+from kazoo.exceptions import EXCEPTIONS, ConnectionClosedError, UnimplementedError
 
 from zkrecipes.calls import Call
 from zkrecipes.port import Create, Kind
 from zkrecipes.runtime import ThreadRuntime
 from zkrecipes.wire import KazooTransport
+from zkrecipes.wire_codec import HARMLESS_READ
 from zkrecipes.wire_io import Handler
 from zkrecipes.wire_kazoo import open_kazoo
 
@@ -92,3 +93,28 @@ def test_data_stays_out_of_kazoos_debug_log() -> None:
     transport, _, given = unconnected()
     transport.send(Call(Create("/a", b"secret"), 0, 0.0))
     assert str(given[0]) == "<Create /a>"
+
+
+def test_a_call_that_kazoo_refuses_at_once_is_dropped_with_the_connection() -> None:
+    # kazoo's thread has seen the end of the connection, and has not told it yet.
+    transport, events, given = unconnected()
+    transport._state_changed("CONNECTED")
+    first: Call[Any] = Call(Create("/a"), 0, 0.0)
+    second: Call[Any] = Call(Create("/b"), 0, 0.0)
+    transport.send(first)
+    transport.send(second)
+    given[1].set_exception(ConnectionClosedError())
+    assert [entry[0] for entry in events.told] == ["connected"]
+    transport._state_changed("SUSPENDED")
+    assert events.told[1:] == [("dropped", first), ("dropped", second), ("disconnected",)]
+    assert given[0].serialize() == HARMLESS_READ
+
+
+def test_a_connection_is_told_once() -> None:
+    # A borrowed client may be connected while we are looking at it.
+    transport, events, _ = unconnected()
+    transport._state_changed("CONNECTED")
+    transport._state_changed("CONNECTED")
+    transport._state_changed("SUSPENDED")
+    transport._state_changed("SUSPENDED")
+    assert [entry[0] for entry in events.told] == ["connected", "disconnected"]

@@ -80,6 +80,7 @@ def test_a_withdrawn_call_is_never_written(proxy: FaultProxy, root: str) -> None
         assert withdrawn.result() == watch.result() == "dropped"
         assert other.result()[0] == b""
         assert proxy.counts() == {"exists": 2, "getData": 1}
+        assert not link.transport.kazoo._child_watchers  # a watch that the server does not know is none
         assert link.ask(Exists(f"{root}/never")) is None
 
 
@@ -181,8 +182,9 @@ def test_a_silent_handshake_is_given_up_for_the_next_server(zkr_server: Server) 
         silent.blackhole()
         hosts = f"{silent.hosts},{zkr_server.hosts}"
         link = own(hosts, session_timeout=3.0)
+        link.transport.kazoo.randomize_hosts = False
         before = time.monotonic()
         with link:
-            # At most (3 s / 3) / 2 for each server.
-            assert time.monotonic() - before < 2.0
+            # (3 s / 3) / 2 for each server.
+            assert 0.4 < time.monotonic() - before < 1.2
             assert link.transport.server == zkr_server.hosts
