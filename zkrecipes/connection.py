@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, final
 
 from zkrecipes.core import Core
-from zkrecipes.errors import AuthenticationError
+from zkrecipes.errors import AuthenticationError, UnavailableError
 from zkrecipes.health import Health
 from zkrecipes.nodes import Nodes
 from zkrecipes.paths import validate_namespace
@@ -29,6 +29,8 @@ __all__ = ["Connection", "Options"]
 
 MIN_SESSION, MAX_SESSION = 0.1, 86400
 MAX_DRIFT = 0.1
+
+LOOK_FOR_REFUSALS = 0.5
 
 CLOSE_LIMIT = 2.0
 """Seconds that close() takes at most, about: politely for half of them, then by force."""
@@ -171,13 +173,16 @@ class Connection:
             AuthenticationError: Credentials or certificates were refused.
         """
         deadline = Deadline.after(None if timeout == NEVER else timeout, self.runtime.now())
-        try:
-            await self.session.ready(deadline.at)
-        except TimeoutError as error:
-            if self.transport.authentication_failed:
-                message = f"{self.transport.last_error}; check tls and auth"
-                raise AuthenticationError(message) from error
-            raise
+        while True:
+            # Refused certificates stay refused: there is no use in trying until the deadline. Another server may take
+            # them, though, so one look is not enough.
+            try:
+                return await self.session.ready(min(deadline.at, self.runtime.now() + LOOK_FOR_REFUSALS))
+            except UnavailableError as error:
+                if self.transport.authentication_failed:
+                    raise AuthenticationError(self.transport.last_error) from error
+                if deadline.passed(self.runtime.now()):
+                    raise
 
     def close(self) -> None:
         """End everything, within about two seconds. Idempotent; a second caller waits for the first."""

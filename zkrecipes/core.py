@@ -45,7 +45,7 @@ class Core:
         self.nodes = nodes
         self.session: Session = nodes.session
         self.runtime = nodes.runtime
-        self.namespace = namespace
+        self.namespace = self.session.namespace = namespace
         self.identity = identity
         self.default_timeout = default_timeout
         self.shared: dict[object, Any] = {}

@@ -16,22 +16,22 @@ from zkrecipes.port import Check, Code, Create, Delete, Get, Multi, Request, Set
 __all__ = ["refusal_error"]
 
 
-def refusal_error(request: Request | Check, code: int, index: int = -1) -> ZkRecipesError:
-    """The error for a refused request; `index` is the refused operation of a Multi."""
+def refusal_error(request: Request | Check, code: int, index: int = -1, namespace: str = "") -> ZkRecipesError:
+    """The error for a refused request; `index` is the refused operation of a Multi. Paths are told below the namespace."""
     if isinstance(request, Multi):
         if not 0 <= index < len(request.operations):
             return TransactionError(f"the transaction was refused: {_name(code)}; nothing was applied")
         operation = request.operations[index]
-        cause = refusal_error(operation, code)
+        cause = refusal_error(operation, code, namespace=namespace)
         message = f"operation {index} of the transaction ({type(operation).__name__.lower()}) was refused: {cause}"
-        error = TransactionError(f"{message}; nothing was applied", path=operation.path, index=index)
+        error = TransactionError(f"{message}; nothing was applied", path=cause.path, index=index)
         error.__cause__ = cause
         return error
-    return _single(request, code)
+    return _single(request, code, namespace)
 
 
-def _single(request: Request | Check, code: int) -> ZkRecipesError:
-    path = request.path if not isinstance(request, Multi) else ""
+def _single(request: Request | Check, code: int, namespace: str) -> ZkRecipesError:
+    path = "" if isinstance(request, Multi) else request.path.removeprefix(namespace) or "/"
     match code:
         case Code.NO_NODE if isinstance(request, Create):
             return NodeNotFoundError(f"the parent of {path} does not exist; create it first", path=path)
@@ -58,9 +58,8 @@ def _single(request: Request | Check, code: int) -> ZkRecipesError:
         case Code.QUOTA_EXCEEDED:
             return ZkRecipesError(f"the quota for {path} is used up; raise it with setquota", path=path)
         case _:
-            return ZkRecipesError(
-                f"the server refused {type(request).__name__.lower()} {path}: {_name(code)}", path=path
-            )
+            verb = type(request).__name__.lower()
+            return ZkRecipesError(f"the server refused {verb} {path}: {_name(code)}", path=path)
 
 
 def _name(code: int) -> str:

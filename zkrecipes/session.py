@@ -47,6 +47,7 @@ class Session:
     def __init__(self, runtime: Runtime, *, server_tick: float | None = None, drift: float = 0.01) -> None:
         self.runtime = runtime
         self.transport: Transport | None = None
+        self.namespace = ""
         self.id = 0
         self.timeout = 0.0
         self.state = State.LOST
@@ -194,7 +195,7 @@ class Session:
         self._settle(call, committed=False)
         if code == Code.NO_NODE:
             self._set_watch(call, found=False)
-        call.fail(refusal_error(call.request, code, index))
+        call.fail(refusal_error(call.request, code, index, self.namespace))
         self._pump()
 
     def dropped(self, call: Call[Any]) -> None:
