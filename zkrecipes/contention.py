@@ -317,7 +317,8 @@ class _Visit:
         return decide(self.attempt.name, layout.members(self.place.label, list(czxids), czxids))
 
     def _provable(self) -> bool:
-        return self.session.lease.until - self.nodes.runtime.now() > self.session.timeout / 6
+        # The next beat is answered within T/6 and a little; a lease that would end before would be lost in health.
+        return self.session.lease.until - self.nodes.runtime.now() > self.session.timeout / 4
 
     async def _confirm(self) -> list[str]:
         """Have the lease proven anew by a write that also checks our node, with a listing in the same flight."""

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, final
 
-from zkrecipes.flow import first_of
+from zkrecipes.flow import Pending, first_of
 from zkrecipes.hold import Hold, LostReason
 from zkrecipes.port import Check, Exists, Multi, State
 
@@ -43,7 +43,9 @@ class Heartbeat:
             self._look_for_silence(now)
             if self._session.usable and now >= self._session.next_beat:
                 self._beat(now)
-            await first_of(self._session.changed, until=self._next_look(now))
+            await first_of(self._session.changed, self._session.kicked, until=self._next_look(now))
+            if self._session.kicked.done:
+                self._session.kicked = Pending()
 
     def _next_look(self, now: float) -> float:
         if not self._session.timeout:

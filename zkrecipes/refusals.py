@@ -17,7 +17,7 @@ __all__ = ["refusal_error"]
 
 
 def refusal_error(request: Request | Check, code: int, index: int = -1, namespace: str = "") -> ZkRecipesError:
-    """The error for a refused request; `index` is the refused operation of a Multi. Paths are told below the namespace."""
+    """The error for a refused request, or operation `index` of a Multi. Paths are told below the namespace."""
     if isinstance(request, Multi):
         if not 0 <= index < len(request.operations):
             return TransactionError(f"the transaction was refused: {_name(code)}; nothing was applied")

@@ -33,6 +33,9 @@ T = TypeVar("T")
 logger = logging.getLogger("zkrecipes.session")
 
 
+EARLY_BEAT = 0.3
+
+
 class Session:
     """One client's session, and the port through which algorithms talk to the server.
 
@@ -55,6 +58,7 @@ class Session:
         self.fatal: BaseException | None = None
         self.suspensions = 0
         self.changed: Pending[None] = Pending()
+        self.kicked: Pending[None] = Pending()
         self.holds: dict[str, Hold] = {}
         self.on_given_up: Callable[[Hold], None] = lambda _hold: None
         self._server_tick = server_tick
@@ -104,7 +108,7 @@ class Session:
             PayloadTooLargeError: The server would drop the connection, under every recipe of the process.
         """
         self.check_open()
-        check_size(request)
+        check_size(request, self.namespace)
         call: Call[Any] = Call(request, self.id, self.runtime.now())
         if not self.usable or session_id not in {None, self.id}:
             call.fail(Unsettled(written=False))
@@ -152,6 +156,10 @@ class Session:
         """Keep account of a node of ours from now on: heartbeat, loss, close."""
         hold = Hold(self.runtime, self._lease, self.id, path, token, version=version)
         self.holds[path] = hold
+        if self._lease.until - hold.born < EARLY_BEAT * self.timeout:
+            # A beat comes within T/6 by itself, which after a long wait in line may be later than the lease's end.
+            self.next_beat = hold.born
+            self.kicked.resolve(None)
         return hold
 
     def drop_hold(self, hold: Hold) -> None:

@@ -17,8 +17,8 @@ OVERHEAD: Final = 64
 _LAST_VERSION: Final = 2**31 - 1
 
 
-def check_size(request: Request) -> None:
-    """Refuse what is over the server's default limit, about one mebibyte.
+def check_size(request: Request, namespace: str = "") -> None:
+    """Refuse what is over the server's default limit, about one mebibyte. Paths are told below the namespace.
 
     Raises:
         PayloadTooLargeError: It is too large.
@@ -30,7 +30,7 @@ def check_size(request: Request) -> None:
     else:
         return
     if size > MAX_REQUEST:
-        path = "" if isinstance(request, Multi) else request.path
+        path = "" if isinstance(request, Multi) else request.path.removeprefix(namespace)
         message = (
             f"a {type(request).__name__.lower()} of {size} bytes{f' at {path}' if path else ''} is over the server's "
             f"limit of {MAX_REQUEST}; nothing was sent. Keep large data elsewhere, and its address here"
