@@ -6,6 +6,7 @@ Exit status 1 if a figure is below 0.8 of its target.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -35,6 +36,9 @@ def main() -> int:
     if arguments.rounds < 1:
         parser.error("--rounds must be 1 or more")
     jobs = [job for job in ENTRIES if not arguments.only or job.name in arguments.only]
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > cores / 2:
+        print(f"the machine is busy (load {load:.1f} on {cores} cores): the figures are rough")
     start = time.monotonic()
     outcomes = []
     with ZooKeeperServer(properties={"forceSync": "no"}, tick_time=TICK, java_options=_JAVA) as server:
@@ -48,7 +52,7 @@ def main() -> int:
         print(f"left out: {reason}")
     print(f"{len(jobs)} entries, {arguments.rounds} rounds, {time.monotonic() - start:.0f} s")
     if len(jobs) == len(ENTRIES) and not arguments.quick:
-        write(_DOCUMENT, outcomes, rounds=arguments.rounds, server=version, left_out=sorted(bench.left_out))
+        write(_DOCUMENT, outcomes, rounds=arguments.rounds, server=version, load=load, left_out=sorted(bench.left_out))
         print(f"written: {_DOCUMENT.relative_to(_DOCUMENT.parent.parent)}")
     failed = [verdict.words for outcome in outcomes for verdict in outcome.verdicts if verdict.failed]
     for words in failed:

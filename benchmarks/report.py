@@ -57,11 +57,14 @@ def screen(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
-def write(target: Path, outcomes: list[Outcome], *, rounds: int, server: str, left_out: Iterable[str]) -> None:
+def write(
+    target: Path, outcomes: list[Outcome], *, rounds: int, server: str, load: float, left_out: Iterable[str]
+) -> None:
     """Write docs/benchmarks.md."""
     text = [_HEAD]
     text.append(
-        f"{datetime.now(UTC):%Y-%m-%d}, {rounds} rounds, {os.cpu_count()} cores ({platform.machine()}), "
+        f"{datetime.now(UTC):%Y-%m-%d}, {rounds} rounds, {os.cpu_count()} cores ({platform.machine()}, "
+        f"load {load:.1f} at the start), "
         f"Python {platform.python_version()}, zkrecipes {_our_version()}, kazoo {version('kazoo')}, "
         f"ZooKeeper {server}.\n"
     )
