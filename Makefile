@@ -22,7 +22,7 @@ check: setup ## ruff, mypy and the layers
 	@tools/check
 
 simulate: setup ## a million simulated schedules on all cores; resumable (ARGS=... go to the runner)
-	@$(PYTHON_BIN) -m zkrecipes.testing.simulate $(ARGS)
+	@$(PYTHON_BIN) -m zkrecipes.testing.simulation $(ARGS)
 
 bench: setup ## ours, kazoo's and Curator's recipes side by side (ARGS=... go to the runner)
 	@tools/install-zookeeper --tests

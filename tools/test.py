@@ -2,9 +2,9 @@
 
     tools/test.py [--fast] [pytest arguments]
 
-Without arguments the suite runs in two phases: side by side on two workers, then, alone, the tests that measure time
-(marker `serial`). With arguments pytest gets them as they are, in one phase. `--fast` leaves out everything that needs
-a server. Environment: ZKRECIPES_TEST_REQUIRE=all makes a part that did not run a failure.
+Without arguments the suite runs in two phases: alone, the tests that measure time (marker `serial`), then all others,
+side by side on two workers. With arguments pytest gets them as they are, in one phase. `--fast` leaves out everything
+that needs a server. Environment: ZKRECIPES_TEST_REQUIRE=all makes a part that did not run a failure.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def phases(arguments: list[str]) -> list[list[str]]:
         return [[*side_by_side, "-m", f"not ({NEEDS_MORE})", *arguments[1:]]]
     if arguments:
         return [arguments]
-    return [[*side_by_side, "-m", "not serial"], ["-m", "serial"]]
+    return [["-m", "serial"], [*side_by_side, "-m", "not serial"]]
 
 
 def main() -> int:
