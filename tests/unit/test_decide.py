@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zkrecipes.contention import Acquired, Gone, NeedCzxids, WaitOn, WornOut, decide
 from zkrecipes.layouts import Member
+from zkrecipes.line import Acquired, Gone, NeedCzxids, WaitOn, WornOut, decide
 from zkrecipes.paths import LAST_NUMBER
 
 LOWEST = -(2**31)

@@ -22,6 +22,7 @@ PUBLIC: Final = "zkrecipes"  # zkrecipes/__init__.py
 RECIPES: Final = (
     ("errors", "timing", "lease", "paths", "health", "settings"),
     ("flow", "layouts"),
+    ("line",),
     ("port", "patience"),
     ("calls", "refusals", "hold", "sizes"),
     ("handle", "heartbeat"),
