@@ -1,0 +1,25 @@
+"""A server with short ticks, so that sessions of two seconds are possible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from zkrecipes.testing import ZooKeeperServer
+
+TICK = 0.2
+
+
+@pytest.fixture(scope="session")
+def quick_server() -> Iterator[ZooKeeperServer]:
+    with ZooKeeperServer(tick_time=TICK) as server:
+        yield server
+
+
+@pytest.fixture
+def server(quick_server: ZooKeeperServer) -> ZooKeeperServer:
+    """Whole again, whatever the test before has done to it."""
+    if quick_server.paused:
+        quick_server.resume()
+    return quick_server.start()
