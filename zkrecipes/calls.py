@@ -34,7 +34,8 @@ class Call(Pending[T]):
         handed: When it was handed to the transport, or put in line for it.
         stamp: Set when it was written.
         withdrawn: Given up before it was written: it never will be.
-        watch: Resolved when the node changes or the connection ends, if the request asked for it: look again.
+        watch: If the request asked for one: resolved when the node changes, the connection ends, or no watch could be
+            set. In each case: look again. Who waits for this need not wait for the answer first.
     """
 
     __slots__ = ("handed", "request", "session_id", "stamp", "watch", "withdrawn")
@@ -46,4 +47,10 @@ class Call(Pending[T]):
         self.handed = handed
         self.stamp: Stamp | None = None
         self.withdrawn = False
-        self.watch: Pending[None] | None = None
+        self.watch: Pending[None] | None = Pending() if getattr(request, "watch", False) else None
+
+    def fail(self, error: BaseException) -> None:
+        """Set an error as the result, unless there is one."""
+        super().fail(error)
+        if self.watch is not None:
+            self.watch.resolve(None)

@@ -170,6 +170,8 @@ class _Visit:
     async def _join(self) -> list[str]:
         """Make our node, and list the line in the same flight."""
         created, listed = self._create(), self.session.call(Children(self.place.path))
+        # Answers come in order: waiting for the last one of the flight first costs one wake-up, not two.
+        await self._settled(listed)
         if not await self._missing_parents(created):
             return await self._joined(created, listed)
         while True:
@@ -273,6 +275,7 @@ class _Visit:
     async def _confirm_and_list(self) -> list[str]:
         check = self.session.call(Multi((Check(self.attempt.path or ""),)))
         listed = self.session.call(Children(self.place.path))
+        await self._settled(listed)
         try:
             await self._answer(check)
         except TransactionError:
@@ -285,14 +288,14 @@ class _Visit:
     async def _wait_for(self, name: str) -> list[str]:
         """Wait until the node before us may be gone, then list the line again."""
         before = self.session.call(Get(f"{self.place.path}/{name}", watch=True))
-        try:
-            await self._answer(before)
-        except NodeNotFoundError:
-            return await self._list()
-        if before.watch is not None:
-            await first_of(before.watch, self.session.changed, self.patience.cancelled, until=self.patience.deadline.at)
+        watch = before.watch or before
+        # The watch also tells that the node is gone already, so the answer itself needs no wake-up.
+        await first_of(watch, self.session.changed, self.patience.cancelled, until=self.patience.deadline.at)
         check_cancelled(self.place, self.patience)
-        if before.watch is not None and not before.watch.done and self.late:
+        if isinstance(before.error, ZkRecipesError) and not isinstance(before.error, NodeNotFoundError):
+            raise before.error
+        if not watch.done and self.late:
+            self.session.withdraw(before)
             if not self.session.usable:
                 raise self.session.unavailable(self.place.label)
             raise timed_out(self.place, self.patience)
@@ -319,6 +322,10 @@ class _Visit:
 
     async def _answer(self, call: Call[T]) -> T:
         """The answer, unless the deadline or a cancellation comes first."""
+        await self._settled(call)
+        return call.result()
+
+    async def _settled(self, call: Call[Any]) -> None:
         now = self.nodes.runtime.now
         while not call.done:
             await first_of(call, self.patience.cancelled, until=self.patience.deadline.at)
@@ -328,7 +335,6 @@ class _Visit:
                     check_cancelled(self.place, self.patience)
                 elif self.patience.deadline.passed(now()):
                     self.session.withdraw(call)
-        return call.result()
 
     def _worn_out(self) -> ForeignNodeError:
         message = (

@@ -22,7 +22,7 @@ from zkrecipes.flow import Pending, first_of
 from zkrecipes.heartbeat import Heartbeat
 from zkrecipes.hold import Hold, LostReason, Registration
 from zkrecipes.lease import Lease
-from zkrecipes.port import Children, Code, Exists, Get, Request, Runtime, State, Transport, is_write
+from zkrecipes.port import Children, Exists, Get, Request, Runtime, State, Transport, is_write
 from zkrecipes.refusals import refusal_error
 from zkrecipes.sizes import check_size
 
@@ -70,7 +70,7 @@ class Session:
         self._ever_connected = False
         self.unanswered: deque[Call[Any]] = deque()
         self._backlog: deque[Call[Any]] = deque()
-        self._watches: dict[tuple[str, bool], Pending[None]] = {}
+        self._watches: dict[tuple[str, bool], list[Pending[None]]] = {}
         self._listeners: list[Callable[[State], None]] = []
         self.next_beat = math.inf
 
@@ -201,8 +201,6 @@ class Session:
     def refused(self, call: Call[Any], code: int, index: int = -1) -> None:
         """The server has refused it."""
         self._settle(call, committed=False)
-        if code == Code.NO_NODE:
-            self._set_watch(call, found=False)
         call.fail(refusal_error(call.request, code, index, self.namespace))
         self._pump()
 
@@ -259,8 +257,7 @@ class Session:
 
     def watch_fired(self, path: str, *, children: bool) -> None:
         """A watch fired: whoever waits looks again."""
-        pending = self._watches.pop((path, children), None)
-        if pending is not None:
+        for pending in self._watches.pop((path, children), ()):
             pending.resolve(None)
 
     def close(self) -> None:
@@ -315,19 +312,19 @@ class Session:
             call.fail(Unsettled(written=False))
 
     def _set_watch(self, call: Call[Any], *, found: bool) -> None:
-        request = call.request
-        if isinstance(request, Get | Children) and request.watch and found:
-            call.watch = self._watch(request.path, children=isinstance(request, Children))
-        elif isinstance(request, Exists) and request.watch:
-            call.watch = self._watch(request.path, children=False)
-
-    def _watch(self, path: str, *, children: bool) -> Pending[None]:
-        return self._watches.setdefault((path, children), Pending())
+        request, watch = call.request, call.watch
+        if (
+            watch is not None
+            and isinstance(request, Get | Exists | Children)
+            and (found or isinstance(request, Exists))
+        ):
+            self._watches.setdefault((request.path, isinstance(request, Children)), []).append(watch)
 
     def _wake_watches(self) -> None:
         watches, self._watches = self._watches, {}
-        for pending in watches.values():
-            pending.resolve(None)
+        for pendings in watches.values():
+            for pending in pendings:
+                pending.resolve(None)
 
     # --- states -------------------------------------------------------------------------------------------------------
 
