@@ -178,7 +178,7 @@ class Pipe:
     def _gather(self, first: bytes) -> bytes:
         """Join what may go together with `first` into one write, as it came in one read."""
         parts = [first]
-        while self.queue and len(parts) < 1024:  # noqa: PLR2004 -- frames to a write
+        while self.queue and len(parts) < 1024:
             item = self.queue[0]
             plain = item.gate is None and (item.call is None or item.call.trap is None)
             if item.data is None or not plain or (item.due and item.due > time.monotonic()):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import socket
 import sys
 import threading
 import uuid
@@ -73,12 +74,21 @@ def engine() -> Any:
         message = "testcontainers is not installed; type: pip install 'zkrecipes[testing]'"
         raise EngineNotFoundError(message) from error
     try:
+        _knock()
         client = docker.from_env(timeout=60)
         client.ping()
     except Exception as error:
         message = "no Docker engine answers; start one (as root type: dockerd), or set DOCKER_HOST"
         raise EngineNotFoundError(message) from error
     return client
+
+
+def _knock() -> None:
+    """Connect to the engine's socket, since docker's client leaves its own socket open when it cannot."""
+    host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    if host.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(host.removeprefix("unix://"))
 
 
 def choose_image(image: str | None = None) -> str:
@@ -301,7 +311,7 @@ class ZooKeeperContainer(Server):
         container, self._container = self._container, None
         if container is not None:
             docker: Any = importlib.import_module("docker")
-            with contextlib.suppress(docker.errors.NotFound):
+            with contextlib.suppress(docker.errors.NotFound), contextlib.closing(container.get_docker_client().client):
                 container.stop()
         if self._kept is not None:
             self._kept.forget()

@@ -132,7 +132,7 @@ class FrameReader:
         rest = self._rest
         rest += data
         start = 0
-        while len(rest) - start >= 4:  # noqa: PLR2004 -- the length of a length
+        while len(rest) - start >= 4:
             size = int.from_bytes(rest[start : start + 4], "big", signed=True)
             if not 0 <= size <= _LONGEST:
                 self.framed = False

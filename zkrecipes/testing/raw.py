@@ -91,13 +91,15 @@ class RawClient:
         milliseconds = int(session_timeout * 1000)
         try:
             self._socket = socket.create_connection(address, limit)
+        except OSError as error:
+            raise self._unavailable(error) from error
+        try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            handshake = _CONNECT.pack(0, 0, milliseconds, asked_id) + text(asked_password) + b"\0"
-            self._write(handshake)
+            self._write(_CONNECT.pack(0, 0, milliseconds, asked_id) + text(asked_password) + b"\0")
             answer = self._frame()
         except OSError as error:
-            message = f"{address[0]}:{address[1]} does not answer: {error}"
-            raise UnavailableError(message) from error
+            self._socket.close()
+            raise self._unavailable(error) from error
         _, granted, self.session_id, size = struct.unpack_from(">iiqi", answer, 4)
         self.session_timeout = granted / 1000
         self.password = answer[24 : 24 + size]
