@@ -185,6 +185,13 @@ def test_dropping_wakes_the_thread_that_waits(line: Line, *, discard: bool) -> N
     timer.join()
 
 
+@pytest.mark.parametrize("discard", [True, False])
+def test_what_a_silent_server_has_not_got_is_discarded(line: Line, *, discard: bool) -> None:
+    line.sock.drop(discard=discard)
+    linger = line.sock._inner.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
+    assert struct.unpack("ii", linger) == (discard, 0)
+
+
 def test_dropping_what_is_closed_does_nothing(line: Line) -> None:
     line.sock.close()
     line.sock.close()
@@ -240,6 +247,13 @@ def test_no_request_is_slept_through(line: Line) -> None:
     for thread in threads:
         thread.join()
     assert line.select(0.0) == []
+
+
+def test_nobody_falls_asleep_over_a_request(line: Line) -> None:
+    assert line.wake.fall_asleep()
+    line.wake.woke(roused=False)
+    line.wake.send(b"\0")
+    assert not line.wake.fall_asleep()
 
 
 def test_a_closed_wake_up_refuses(line: Line) -> None:
@@ -327,6 +341,19 @@ def test_a_closed_client_connects_no_more() -> None:
         handler.start()
         handler.create_connection(server.getsockname()).close()
     assert handler.last_error == ""
+
+
+def test_a_connection_that_is_made_while_the_client_is_aborted_is_shut(monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = Handler(10.0, time.monotonic)
+    near, far = socket.socketpair()
+
+    def connected_just_now(*_args: object) -> socket.socket:
+        handler.abort()
+        return near
+
+    monkeypatch.setattr(handler, "_open", connected_just_now)
+    with far, contextlib.closing(handler.create_connection(("server", 2181))) as sock:
+        assert sock.recv(1) == b""
 
 
 def test_a_silent_server_is_passed_over_for_a_round_while_there_are_others() -> None:

@@ -65,7 +65,7 @@ def test_a_lost_reply_is_a_dropped_call(kind: str, proxy: FaultProxy, root: str)
     with linked(kind, proxy.hosts) as link:
         trap = proxy.drop_reply("create2")
         assert link.ask(Create(f"{root}/done")) == "dropped"
-        assert trap.fired
+        trap.wait()
         link.events.wait_for("connected", 2)
         assert link.ask(Exists(f"{root}/done")) is not None
 
