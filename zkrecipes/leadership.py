@@ -45,6 +45,8 @@ def largest_grace(core: Core) -> float:
     """
     session = core.session
     timeout, margin = session.timeout, session.lease.margin
+    if not timeout:
+        return math.inf  # not negotiated yet; it is looked at again when a term begins
     beats = math.ceil(margin / (timeout / 6) - 1e-9) + 1
     return 0.8 * (timeout - margin - beats * timeout / 6)
 
@@ -59,7 +61,7 @@ def checked_grace(core: Core, stop_grace: Timeout) -> float:
     if stop_grace is None:
         return min(core.session.timeout / 8, largest)
     grace = to_seconds(stop_grace, "stop_grace")
-    if core.session.timeout and grace > largest:
+    if grace > largest:
         message = (
             f"stop_grace must be at most {largest:.2f} s with a session timeout of {core.session.timeout:g} s, not "
             f"{grace:g}; for a longer one, ask for a longer session_timeout, or tell connect() the server_tick"
