@@ -6,6 +6,7 @@ The children talk to the parent through a pipe and end when it closes, so that n
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -73,11 +74,26 @@ def _contender(pipe: Connection, who: str, hosts: str, path: str, threads: int) 
             local = zkr.LocalHandoff() if "local" in who else None
             cycles = [our_cycle(zkr.Lock(client, path, local_handoff=local))] * threads
         pipe.send(0.0)
-        try:
-            while True:
-                pipe.send(contend(cycles, pipe.recv()))
-        except (EOFError, OSError):
-            return
+        round_: threading.Thread | None = None
+        while (seconds := _next(pipe)) is not None:
+            # In a thread of its own, so that this one sees the pipe close in the midst of a round.
+            round_ = threading.Thread(target=_one_round, args=(pipe, cycles, seconds))
+            round_.start()
+        if round_ is not None and round_.is_alive():
+            # The parent has died, perhaps with the server: the contenders would wait for ever.
+            os._exit(1)
+
+
+def _one_round(pipe: Connection, cycles: list[Callable[[], None]], seconds: float) -> None:
+    pipe.send(contend(cycles, seconds))
+
+
+def _next(pipe: Connection) -> float | None:
+    """What the parent sends; None when the pipe has closed."""
+    try:
+        return float(pipe.recv())
+    except (EOFError, OSError):
+        return None
 
 
 @final
@@ -132,10 +148,7 @@ def _leader(pipe: Connection, who: str, hosts: str, path: str, session_timeout: 
             ours = stack.enter_context(zkr.connect(hosts, session_timeout=session_timeout))
             stack.enter_context(zkr.Election(ours, path).campaign())
         pipe.send(0.0)
-        try:
-            pipe.recv()
-        except (EOFError, OSError):
-            return
+        _next(pipe)
 
 
 def _lead_with_kazoo(client: KazooClient, path: str) -> Callable[[], None]:
