@@ -47,10 +47,9 @@ class Ensemble:
         self.quorum = size // 2 + 1
         self.on_commit: Callable[[Txn], None] = lambda _txn: None
         self._gates: dict[tuple[int, int], Gate] = {}
-        self._newest = 0
         self._epoch = 0
         self._sessions = 0
-        self._history: dict[int, Txn] = {}
+        self._history: list[Txn] = []
         self._now_at_start = 1_700_000_000_000
         self.servers = [Server(self, number) for number in range(1, size + 1)]
         for server in self.servers:
@@ -74,13 +73,13 @@ class Ensemble:
 
     def applied_by(self, server: Server, txn: Txn) -> None:
         """A server applies a transaction: all servers must apply the same ones."""
-        known = self._history.setdefault(txn.zxid, txn)
-        if known is not txn or (txn.zxid > self._newest and server.applied <= len(self._history) - 1):
+        history, index = self._history, server.applied - 1
+        if index == len(history):
+            history.append(txn)
+            self.on_commit(txn)
+        elif history[index] is not txn:
             message = f"the model is wrong: {server.name} applies {txn.zxid:#x}, which others do not"
             raise RuntimeError(message)
-        if txn.zxid > self._newest:
-            self._newest = txn.zxid
-            self.on_commit(txn)
 
     def looking(self, server: Server) -> None:
         """A server has no leader: it takes part in the next election."""
@@ -91,8 +90,10 @@ class Ensemble:
         if server.role is not Role.LOOKING:
             return
         others = [other for other in self.servers if other is server or self._reachable(server, other)]
-        leader = next((other.leading for other in others if other.leading is not None), None)
-        if leader is not None:
+        # Who has promised a newer epoch must not help an older leader to a quorum again.
+        leaders = [other.leading for other in others if other.leading is not None]
+        leader = max(leaders, key=lambda leading: leading.epoch, default=None)
+        if leader is not None and leader.epoch >= server.promised:
             Following(server, leader)
             return
         voters = [other for other in others if other.role is Role.LOOKING]
@@ -111,6 +112,7 @@ class Ensemble:
         self._epoch += 1
         leading = Leading(best, self._epoch)
         for voter in voters:
+            voter.promised = self._epoch
             if voter is not best:
                 Following(voter, leading)
 

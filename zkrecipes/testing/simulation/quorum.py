@@ -75,7 +75,7 @@ class Leading:
         server.leading = self
         # Everything that this leader has accepted will be committed.
         self._inherited = len(server.log)
-        self.head: Tree = server.tree.copy()
+        self.head: Tree = server.tree
         self._tracked: dict[int, _Tracked] = {}
         self._note("leads epoch %d with %d entries, %d of them committed", epoch, len(server.log), server.committed)
         self._count_acknowledgements()
@@ -138,8 +138,7 @@ class Leading:
         for link in self.links:
             if link.acknowledged >= 0:
                 self._tell(link, "up_to_date", server.committed)
-        tick = self.ensemble.tick
-        server.later(tick - self.world.now % tick, self._expire)
+        server.later(self._until_next_tick(), self._expire)
         if self.ensemble.container_interval:
             server.later(self.ensemble.container_interval, self._remove_containers)
 
@@ -227,6 +226,10 @@ class Leading:
         tick = self.ensemble.tick
         return ((self.world.now + timeout) // tick + 1) * tick
 
+    def _until_next_tick(self) -> float:
+        tick = self.ensemble.tick
+        return (self.world.now / tick + 1e-6) // 1 * tick + tick - self.world.now
+
     def _check_session(self, session: int, by: object) -> None:
         tracked = self._tracked.get(session)
         if tracked is None or tracked.closing:
@@ -267,8 +270,7 @@ class Leading:
     def _expire(self) -> None:
         if not self.active:
             return
-        tick = self.ensemble.tick
-        self.server.later(tick - self.world.now % tick, self._expire)
+        self.server.later(self._until_next_tick(), self._expire)
         for session, tracked in list(self._tracked.items()):
             if tracked.expiry <= self.world.now and not tracked.closing:
                 self._note("expires session %d", session)

@@ -107,6 +107,11 @@ class ServerConnection:
         if self.alive:
             self.server.serve(self, Operation(self, token, request))
 
+    def end_session(self) -> None:
+        """The client wants its session closed."""
+        if self.alive:
+            self.server.end_session(self.session)
+
     def hang_up(self) -> None:
         """The client has closed it."""
         self.alive = False
@@ -157,7 +162,8 @@ class Server(Pausable):
     Attributes:
         log: What it has accepted; the first `committed` entries are committed, the first `applied` are in `tree`.
         lag: Seconds for which it holds back what is committed.
-        epoch: The newest epoch whose leader it has accepted.
+        epoch: The newest epoch whose history it has accepted.
+        promised: The newest epoch that it has voted for.
     """
 
     def __init__(self, ensemble: Ensemble, number: int) -> None:
@@ -167,6 +173,7 @@ class Server(Pausable):
         self.name = f"server{number}"
         self.role = Role.DOWN
         self.epoch = 0
+        self.promised = 0
         self.log: list[Txn] = []
         self.committed = 0
         self.applied = 0
@@ -239,6 +246,13 @@ class Server(Pausable):
             self.leading.submit(operation, self)
         elif self.following is not None:
             self.following.ask(self.following.leading.submit, operation, self.following.link)
+
+    def end_session(self, session: int) -> None:
+        """A client wants its session closed."""
+        if self.leading is not None:
+            self.leading.close_session(session)
+        elif self.following is not None:
+            self.following.ask(self.following.leading.close_session, session)
 
     def _touch(self, session: int) -> None:
         if self.leading is not None:

@@ -13,7 +13,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, final
 
-__all__ = ["Channel", "Gate", "Pausable", "Violation", "World"]
+from zkrecipes.port import Check, Children, Create, Created, Delete, Exists, Get, Multi, Set, Stat, Sync
+
+__all__ = ["Channel", "Gate", "Pausable", "Violation", "World", "describe"]
 
 
 class Violation(AssertionError):  # noqa: N818 - it is a finding, not a failure of the program that looks for it
@@ -76,7 +78,7 @@ class World:
     def trace(self, last: int | None = None) -> str:
         """The trace, for a person to read: virtual time, who, what."""
         lines = self._trace if last is None else self._trace[-last:]
-        return "\n".join(f"{now:10.4f}  {who:<10} {text % args if args else text}" for now, who, text, args in lines)
+        return "\n".join(f"{now:10.4f}  {who:<10} {_fill(text, args)}" for now, who, text, args in lines)
 
     def uniform(self, low: float, high: float) -> float:
         """A number between two others."""
@@ -153,3 +155,31 @@ class Channel:
     def drop_all(self) -> None:
         """Whatever is on its way never arrives."""
         self.open = False
+
+
+def _fill(text: str, args: tuple[object, ...]) -> str:
+    return text % tuple(arg if isinstance(arg, int | float | str) else describe(arg) for arg in args) if args else text
+
+
+def describe(thing: object) -> str:
+    """A request or an answer, in a few words."""
+    match thing:
+        case Stat():
+            return f"stat(czxid {thing.czxid:#x}, version {thing.version}, owner {thing.ephemeral_owner:#x})"
+        case Created():
+            return f"created {thing.path}" + ("" if thing.stat is None else f" (czxid {thing.stat.czxid:#x})")
+        case Multi():
+            return f"multi[{', '.join(describe(operation) for operation in thing.operations)}]"
+        case Create():
+            return f"create {thing.path}{'#' if thing.sequential else ''} ({thing.kind.value}, {thing.data!r})"
+        case Check() | Delete() | Set():
+            version = "" if thing.version == -1 else f" at version {thing.version}"
+            return f"{type(thing).__name__.lower()} {thing.path}{version}"
+        case Get() | Exists() | Children():
+            return f"{type(thing).__name__.lower()} {thing.path}{' and watch' if thing.watch else ''}"
+        case Sync():
+            return "sync"
+        case tuple() | list():
+            return f"[{', '.join(describe(each) for each in thing)}]"
+        case _:
+            return str(thing)
