@@ -13,6 +13,7 @@ lease lasts confirms with a write before it holds.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from zkrecipes.calls import Call, Unsettled
@@ -227,12 +228,13 @@ class _Visit:
             if self.session.id != self.attempt.session_id:
                 return []
             try:
-                name = await self.nodes.find(self.attempt, self.patience.deadline.at)
+                name = await self.nodes.find(self.attempt, self.patience.deadline.at, self.patience.cancelled)
                 if name is None:
                     return []
                 stat = await self._answer(self.session.call(Exists(f"{self.place.path}/{name}")))
                 break
             except Unsettled:
+                check_cancelled(self.place, self.patience)
                 if self.late:
                     raise
         if stat is None or stat.ephemeral_owner != self.attempt.session_id:
@@ -326,15 +328,11 @@ class _Visit:
         return call.result()
 
     async def _settled(self, call: Call[Any]) -> None:
-        now = self.nodes.runtime.now
-        while not call.done:
-            await first_of(call, self.patience.cancelled, until=self.patience.deadline.at)
-            if not call.done:
-                if self.patience.cancelled.done:
-                    self.session.withdraw(call)
-                    check_cancelled(self.place, self.patience)
-                elif self.patience.deadline.passed(now()):
-                    self.session.withdraw(call)
+        """Wait until a call is done; withdraw it at the deadline."""
+        if not call.done:
+            with suppress(Unsettled, ZkRecipesError):
+                await self.session.result(call, self.patience.deadline.at, self.patience.cancelled)
+            check_cancelled(self.place, self.patience)
 
     def _worn_out(self) -> ForeignNodeError:
         message = (

@@ -117,22 +117,22 @@ class Nodes:
         """Start the creates of a node and all its parents, as containers; which exist already does not matter."""
         return [self.session.call(Create(parent, b"", Kind.CONTAINER, acl=self.acl)) for parent in ancestors(path)]
 
-    async def find(self, attempt: Attempt, until: float) -> str | None:
+    async def find(self, attempt: Attempt, until: float, stop: Pending[None] | None = None) -> str | None:
         """Look up what an attempt has made, after a lost reply; None if it made nothing and never will.
 
         Raises:
-            Unsettled: The connection ended again, or the time came.
+            Unsettled: The connection ended again, or the time came, or `stop` is done.
         """
         # A server that lags, or a deposed leader, may not show the node. It shows everything once it has answered a
         # write of ours, and then a create that is still under way on an old connection is refused by the leader.
         proof = self.session.call(Multi((Check("/"),)))
         listing = self.session.call(Children(attempt.trace.parent))
         try:
-            await self.session.result(proof, until)
+            await self.session.result(proof, until, stop)
         except ZkRecipesError:
             logger.debug("The settling write was refused, which settles as well")
         try:
-            names: list[str] = await self.session.result(listing, until)
+            names: list[str] = await self.session.result(listing, until, stop)
         except NodeNotFoundError:
             names = []
         for name in names:

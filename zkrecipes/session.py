@@ -118,11 +118,15 @@ class Session:
             self._backlog.append(call)
         return call
 
-    async def result(self, call: Call[T], until: float) -> T:
-        """The answer of a call; Unsettled if it does not come by `until`. What was not written by then never is."""
+    async def result(self, call: Call[T], until: float, stop: Pending[None] | None = None) -> T:
+        """The answer of a call; Unsettled if it does not come by `until`, or before `stop` is done.
+
+        What was not written by then never is.
+        """
+        pendings: tuple[Pending[Any], ...] = (call,) if stop is None else (call, stop)
         while not call.done:
-            await first_of(call, until=until)
-            if not call.done and self.runtime.now() >= until:
+            await first_of(*pendings, until=until)
+            if not call.done and (self.runtime.now() >= until or (stop is not None and stop.done)):
                 self.withdraw(call)
         return call.result()
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import EXCEPTIONS, ZookeeperError
+from kazoo.exceptions import EXCEPTIONS, ConnectionDropped, ZookeeperError
 from kazoo.protocol.serialization import GetChildren
 
 from zkrecipes.calls import Call
@@ -30,6 +30,9 @@ from zkrecipes.wire_public import NO_ANSWER, PublicTransport
 __all__ = ["KazooTransport", "borrowed_transport", "open_kazoo", "own_transport"]
 
 logger = logging.getLogger("zkrecipes.wire")
+
+# As many requests under way are written by the threads that ask, one by one.
+_FEW: Final = 4
 
 
 class _Operation:
@@ -139,7 +142,35 @@ class KazooTransport(KazooLink):
         if operation.watcher is self.children_fired:
             request = _WatchedChildren(operation.path, None)
             request.operation = operation
-        self.kazoo._call(request, operation)  # noqa: SLF001
+        if not self._write_here(request, operation):
+            self.kazoo._call(request, operation)  # noqa: SLF001
+
+    def _write_here(self, request: Any, operation: _Operation) -> bool:
+        """Do in this thread what kazoo's connection thread would do, while that sleeps and little is under way.
+
+        Two changes of threads are saved for each request. With more under way, the connection thread does it better: it
+        sends together what is queued together.
+        """
+        kazoo, handler = self.kazoo, self._handler
+        if handler is None or len(kazoo._pending) >= _FEW or kazoo._queue or self._forked():  # noqa: SLF001
+            return False
+        connection, sock = kazoo._connection, handler.current  # noqa: SLF001
+        wake = connection._write_sock  # noqa: SLF001
+        if sock is None or sock.unsent or not wake.enter():
+            return False
+        try:
+            kazoo._call(request, operation)  # noqa: SLF001
+            connection._send_request(1.0, 1.0)  # noqa: SLF001
+            sock.flush()
+        except BaseException as error:
+            # Nobody knows how far it has come (an interrupt may come between any two steps): only a new connection is
+            # sure to be sound. The connection thread makes it.
+            sock.drop(discard=True)
+            if not isinstance(error, OSError | ConnectionDropped):
+                raise
+        finally:
+            wake.leave(unfinished=sock.unsent)
+        return True
 
     def full_path(self, path: str) -> str:
         """The path with the chroot."""

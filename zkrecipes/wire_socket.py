@@ -38,13 +38,19 @@ class WakeUp:
     """Wakes the connection thread; stands for both ends of the socket pair that kazoo asks for.
 
     `send` counts, from any thread and without ever blocking, and writes to the event only while the thread sleeps.
+    While it does, one other thread may `enter` in its place, and write a request itself: that saves two changes of
+    threads for each request.
     """
 
     def __init__(self) -> None:
         self._tokens: deque[None] = deque()
         self._lock = threading.Lock()
         self._asleep = False
+        self._muted = False
         self._closed = False
+        # Held by the connection thread while it is awake, and by who has entered in its place.
+        self._awake = threading.Lock()
+        self._awake.acquire()
         if hasattr(os, "eventfd"):
             self._read_end = self._write_end = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         else:  # pragma: no cover - not on Linux
@@ -63,7 +69,7 @@ class WakeUp:
             raise OSError(message)
         # Counted first, looked second: the sleeper announces itself first and counts second, so one of us sees it.
         self._tokens.append(None)
-        if self._asleep:
+        if self._asleep and not self._muted:
             self._rouse()
         return len(data)
 
@@ -93,14 +99,38 @@ class WakeUp:
         if self._tokens:
             self._asleep = False
             return False
+        self._awake.release()
         return True
 
-    def woke(self, *, roused: bool) -> None:
-        """The thread has polled; `roused` if the descriptor was ready."""
+    def wake_up(self) -> None:
+        """The thread, having announced its sleep, has polled; waits until who has entered has left."""
+        self._awake.acquire()
         self._asleep = False
-        if roused:
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._read_end, 8)
+
+    def drain(self) -> None:
+        """The descriptor was ready; now it is not."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._read_end, 8)
+
+    def enter(self) -> bool:
+        """Take the place of the sleeping thread, until `leave`; False if it does not sleep. Never waits."""
+        if self._asleep and self._awake.acquire(blocking=False):
+            if self._asleep:
+                self._muted = True
+                return True
+            self._awake.release()
+        return False
+
+    def leave(self, *, unfinished: bool) -> None:
+        """Give the place back.
+
+        Args:
+            unfinished: There is something left to do for the thread.
+        """
+        self._muted = False
+        self._awake.release()
+        if unfinished or self._tokens:
+            self._rouse()
 
     def close(self) -> None:
         """Free the descriptors; may be called again."""
@@ -156,6 +186,7 @@ class BufferedSocket:
         self._out = bytearray()
         self._joined = 0
         self._wants_write = False
+        self._ended = False
         self._lock = threading.Lock()
         self._closed = False
         self._alone = select.poll()
@@ -189,8 +220,8 @@ class BufferedSocket:
             ssl.SSLWantReadError: There is nothing yet; kazoo knows this one and asks again.
             OSError: The connection is broken.
         """
-        if self._at >= len(self._in):
-            self._read_ahead()
+        if self._at >= len(self._in) and not self.fill():
+            raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "nothing to read yet")
         chunk = self._in[self._at : self._at + size]
         self._at += len(chunk)
         return chunk
@@ -226,6 +257,11 @@ class BufferedSocket:
                 socket.socket.shutdown(self._inner, socket.SHUT_RDWR)
 
     # --- for the handler's select ---------------------------------------------------------------------------------
+
+    @property
+    def unsent(self) -> bool:
+        """Whether something in the buffer has not left yet."""
+        return bool(self._out)
 
     def may_join(self) -> bool:
         """Whether further requests may still join those in the buffer."""
@@ -274,25 +310,32 @@ class BufferedSocket:
                 self._with_wake.modify(self._inner, mask)
         return self._alone if wake is None or self._with_wake is None else self._with_wake
 
-    def _read_ahead(self) -> None:
+    def fill(self) -> bool:
+        """Read ahead what is there; False if there is nothing (not even the end of the stream).
+
+        Raises:
+            OSError: The connection is broken.
+        """
+        if self._ended:
+            return True
         self._wants_write = False
         try:
             self._in = self._inner.recv(_READ_AHEAD)
-        except BlockingIOError:
-            raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "nothing to read yet") from None
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
         except ssl.SSLWantWriteError:
             self._wants_write = True
-            raise
-        except ssl.SSLWantReadError:
-            raise
+            return False
         except OSError as error:
             self._on_broken(self, error)
             raise
         self._at = 0
         if not self._in:
+            self._ended = True
             self._on_broken(self, None)
         elif self.handshaking:
             self._look_for_handshake()
+        return True
 
     def _look_for_handshake(self) -> None:
         # kazoo keeps the negotiated timeout to itself, and the lease needs it.
@@ -316,11 +359,15 @@ def wait_for(sock: BufferedSocket, wake: WakeUp | None, timeout: float | None) -
         return True, wake is not None and wake.ready()
     end = None if timeout is None else time.monotonic() + timeout
     while True:
-        may_sleep = wake is None or wake.fall_asleep()
-        readable, roused = _poll(sock, wake, _milliseconds(end) if may_sleep else 0)
-        if wake is not None:
-            wake.woke(roused=roused)
+        asleep = wake is not None and wake.fall_asleep()
+        readable, roused = _poll(sock, wake, _milliseconds(end) if asleep or wake is None else 0)
+        if wake is not None and asleep:
+            wake.wake_up()
+        if wake is not None and roused:
+            wake.drain()
         requested = wake is not None and wake.ready()
+        # Read at once: kazoo would poll again for each of the two parts of an answer.
+        readable = readable and sock.fill()
         # A late rousing, or room to write, is no reason to return: kazoo takes two empty hands for a time-out.
         if readable or requested or (end is not None and time.monotonic() >= end):
             return readable, requested
