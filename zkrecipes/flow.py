@@ -248,8 +248,16 @@ async def run_async(algorithm: Algorithm[T], lock: AbstractContextManager[Any], 
 async def _either(future: asyncio.Future[None], until: float, now: Callable[[], float]) -> None:
     if until == math.inf:
         await future
-    while not future.done() and now() < until:
-        await asyncio.wait((future,), timeout=until - now())
+        return
+    # The loop's clock and ours may differ by a little: never come back before the time without a result.
+    timer = asyncio.get_running_loop().call_later(max(0.0, until - now()) + _CLOCKS_DIFFER, _set, future)
+    try:
+        await future
+    finally:
+        timer.cancel()
+
+
+_CLOCKS_DIFFER = 0.001
 
 
 def _set(future: asyncio.Future[None]) -> None:
