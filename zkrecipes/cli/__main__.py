@@ -1,0 +1,5 @@
+"""`python -m zkrecipes.cli`, the same as `zkrecipes`."""
+
+from zkrecipes.cli import main
+
+main()
