@@ -213,11 +213,23 @@ def test_close_leaves_nothing_and_is_final(installed: None) -> None:
         server.start()
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the child does nothing but what is shown
+def test_a_forked_child_does_not_close_what_is_its_parents(server: ZooKeeperServer) -> None:
+    child = os.fork()
+    if not child:
+        try:
+            server.close()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert server.log.exists()
+    assert server.serves()
+
+
 def test_methods_may_be_called_from_many_threads(installed: None) -> None:
     with ZooKeeperServer() as server:
-        threads = [
-            threading.Thread(target=verb) for verb in [server.restart, server.stop, server.kill, server.start] * 2
-        ]
+        verbs: list[Callable[[], object]] = [server.restart, server.stop, server.kill, server.start]
+        threads = [threading.Thread(target=verb) for verb in verbs * 2]
         for thread in threads:
             thread.start()
         for thread in threads:

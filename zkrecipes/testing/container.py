@@ -159,6 +159,7 @@ class ZooKeeperContainer(Server):
         self._container: Any = None  # testcontainers' DockerContainer
         self._kept: Kept | None = None
         self._closed = False
+        self._owner = os.getpid()
 
     def __repr__(self) -> str:
         where = self.hosts if self._port else "never started"
@@ -248,7 +249,9 @@ class ZooKeeperContainer(Server):
                 self._running()
 
     def close(self) -> None:
-        """Remove the container with its data, and give the port back. May be called twice."""
+        """Remove the container and its data, give the port back. May be called twice; not for a forked child to do."""
+        if os.getpid() != self._owner:
+            return
         with self._lock:
             self._closed = True
             self._remove()

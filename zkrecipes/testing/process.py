@@ -117,6 +117,7 @@ class ZooKeeperServer(Server):
         self._paused = False
         self._served = False
         self._closed = False
+        self._owner = os.getpid()
 
     def __repr__(self) -> str:
         where = self.hosts if self._ports else "never started"
@@ -229,6 +230,9 @@ class ZooKeeperServer(Server):
         with self._lock:
             self._signal(signal.SIGSTOP)
             self._paused = True
+            # A signal takes a moment; what is answered in it would look like an answer of a frozen server.
+            if self._process is not None and hasattr(os, "waitid"):
+                os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let it go on by SIGCONT."""
@@ -237,7 +241,9 @@ class ZooKeeperServer(Server):
             self._paused = False
 
     def close(self) -> None:
-        """Kill it, delete its directory and give its ports back. May be called twice."""
+        """Kill it, delete its directory and give its ports back. May be called twice; not for a forked child to do."""
+        if os.getpid() != self._owner:
+            return
         with self._lock:
             self._closed = True
             self.kill()
