@@ -26,6 +26,7 @@ from zkrecipes.errors import (
 from zkrecipes.handle import Handle, HoldState, LostReason, Registration, Signal
 from zkrecipes.health import Health
 from zkrecipes.lock import Cancel, Contender, LocalHandoff, Lock, LockHandle, RLock
+from zkrecipes.observe import Observer
 from zkrecipes.operations import Node
 from zkrecipes.port import Acl, Kind, Stat, State
 from zkrecipes.settings import DigestAuth, Retry, SaslDigest, SaslGssapi, Tls
@@ -62,6 +63,7 @@ __all__ = [
     "NodeNotFoundError",
     "NotEmptyError",
     "Observation",
+    "Observer",
     "OutcomeUnknownError",
     "PayloadTooLargeError",
     "RLock",

@@ -19,6 +19,7 @@ from zkrecipes.errors import ForkedError
 from zkrecipes.flow import Algorithm, refuse_event_loop, run_blocking
 from zkrecipes.handle import Handle, Registration
 from zkrecipes.health import Health
+from zkrecipes.observe import Observer
 from zkrecipes.operations import Node, Operations, Plan
 from zkrecipes.port import Acl, Kind, Stat, State
 from zkrecipes.settings import Auth, Retry, Tls
@@ -43,6 +44,7 @@ def connect(
     tls: Tls | None = None,
     acl: Sequence[Acl] | None = None,
     retry: Retry | None = None,
+    observer: Observer | None = None,
     server_tick: float | None = None,
     drift: float = 0.01,
 ) -> Client:
@@ -58,6 +60,7 @@ def connect(
         tls: For the servers' secure port.
         acl: For every node and parent that we create; open to everybody where None.
         retry: How requests that were certainly not applied are repeated, and how attempts to connect are spaced.
+        observer: Told of requests, states and holds, for metrics and traces.
         server_tick: The servers' tickTime in seconds, if you know it: leases can then last longer.
         drift: The largest difference in speed between our clock and the servers', as a part of 1.
 
@@ -79,6 +82,7 @@ def connect(
         retry=retry,
         server_tick=server_tick,
         drift=drift,
+        observer=observer,
     )
     connection = Connection(options)
     client = Client.made(connection)

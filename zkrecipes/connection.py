@@ -11,6 +11,7 @@ from zkrecipes.core import Core
 from zkrecipes.errors import AuthenticationError, UnavailableError
 from zkrecipes.health import Health
 from zkrecipes.nodes import Nodes
+from zkrecipes.observe import Observations, Observer
 from zkrecipes.paths import validate_namespace
 from zkrecipes.port import Acl, State, acl_tuple
 from zkrecipes.runtime import ThreadRuntime, default_identity
@@ -52,6 +53,7 @@ class Options:
     retry: Retry
     server_tick: float | None
     drift: float
+    observer: Observer | None
 
     @classmethod
     def checked(
@@ -68,6 +70,7 @@ class Options:
         retry: Retry | None,
         server_tick: float | None,
         drift: float,
+        observer: Observer | None,
     ) -> Self:
         """Check everything before any I/O.
 
@@ -103,6 +106,7 @@ class Options:
             retry=Retry() if retry is None else retry,
             server_tick=server_tick,
             drift=drift,
+            observer=observer,
         )
 
 
@@ -142,6 +146,8 @@ class Connection:
             else options.default_timeout,
             pause=retry.pause,
         )
+        if options is not None and options.observer is not None:
+            self.session.observations = Observations(options.observer, self.runtime, options.namespace)
         self._closing = threading.Lock()
 
     def _make_transport(self, options: Options | None, kazoo: KazooClient | None) -> KazooTransport | PublicTransport:

@@ -166,7 +166,8 @@ class Hold:
         if not self.released and not self.over.done:
             if self.ended is None:
                 self.ended = reason
-            logger.warning("Lost %s (token %d): %s", self.path, self.token, self.ended.value)
+            level = logging.INFO if reason is LostReason.CLOSED else logging.WARNING
+            logger.log(level, "Lost %s (token %d): %s", self.path, self.token, self.ended.value)
             self.over.resolve(self.ended)
 
 

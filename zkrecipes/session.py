@@ -22,6 +22,7 @@ from zkrecipes.flow import Pending, first_of
 from zkrecipes.heartbeat import Heartbeat
 from zkrecipes.hold import Hold, LostReason, Registration
 from zkrecipes.lease import Lease
+from zkrecipes.observe import Observations
 from zkrecipes.port import Children, Exists, Get, Request, Runtime, State, Transport, is_write
 from zkrecipes.refusals import refusal_error
 from zkrecipes.sizes import check_size
@@ -51,6 +52,7 @@ class Session:
         self.runtime = runtime
         self.transport: Transport | None = None
         self.namespace = ""
+        self.observations: Observations | None = None
         self.id = 0
         self.timeout = 0.0
         self.state = State.LOST
@@ -134,7 +136,7 @@ class Session:
         """Give a call up. If it was not written yet, it never will be."""
         if not call.done:
             call.withdrawn = call.stamp is None
-            call.fail(Unsettled(written=call.stamp is not None))
+            self._fail(call, Unsettled(written=call.stamp is not None))
 
     async def ready(self, until: float, path: str = "") -> None:
         """Wait until a request can be handed over.
@@ -160,6 +162,8 @@ class Session:
         """Keep account of a node of ours from now on: heartbeat, loss, close."""
         hold = Hold(self.runtime, self._lease, self.id, path, token, version=version)
         self.holds[path] = hold
+        if self.observations is not None:
+            self.observations.hold(hold)
         if self._lease.until - hold.born < EARLY_BEAT * self.timeout:
             # A beat comes within T/6 by itself, which after a long wait in line may be later than the lease's end.
             self.next_beat = hold.born
@@ -199,20 +203,22 @@ class Session:
         """The server has done it."""
         self._settle(call, committed=is_write(call.request))
         self._set_watch(call, found=result is not None)
+        if self.observations is not None and not call.done:
+            self.observations.request(call, "ok")
         call.resolve(result)
         self._pump()
 
     def refused(self, call: Call[Any], code: int, index: int = -1) -> None:
         """The server has refused it."""
         self._settle(call, committed=False)
-        call.fail(refusal_error(call.request, code, index, self.namespace))
+        self._fail(call, refusal_error(call.request, code, index, self.namespace))
         self._pump()
 
     def dropped(self, call: Call[Any]) -> None:
         """The connection ended before the answer came."""
         if call in self.unanswered:
             self.unanswered.remove(call)
-        call.fail(Unsettled(written=call.stamp is not None))
+        self._fail(call, Unsettled(written=call.stamp is not None))
 
     def connected(self, session_id: int, timeout: float, since: float | None) -> None:
         """A handshake was answered."""
@@ -304,6 +310,12 @@ class Session:
             self.silent = False
             self.enter(State.CONNECTED)
 
+    def _fail(self, call: Call[Any], error: Exception) -> None:
+        if self.observations is not None and not call.done:
+            outcome = "unanswered" if isinstance(error, Unsettled) else type(error).__name__
+            self.observations.request(call, outcome)
+        call.fail(error)
+
     def _pump(self) -> None:
         while self._backlog and self.usable and len(self.unanswered) < self.MAX_UNANSWERED:
             call = self._backlog.popleft()
@@ -346,6 +358,8 @@ class Session:
         self.suspensions += state is State.SUSPENDED
         expected = state is State.CONNECTED or self.closed
         logger.log(logging.INFO if expected else logging.WARNING, "Session %#x is %s", self.id, state.value)
+        if self.observations is not None:
+            self.observations.state(state)
         for listener in self._listeners:
             self._tell(listener, state)
         self._tell_changed()
@@ -368,13 +382,17 @@ class Session:
 
     def give_up(self, hold: Hold, reason: LostReason) -> None:
         """End a hold that is lost."""
-        self.drop_hold(hold)
-        hold.end(reason)
+        self._end(hold, reason)
         if reason is LostReason.UNREACHABLE:
             # The session may turn out to be alive; then the node must not stay.
             self.on_given_up(hold)
 
     def _end_all(self, reason: LostReason) -> None:
         for hold in list(self.holds.values()):
-            self.drop_hold(hold)
-            hold.end(reason)
+            self._end(hold, reason)
+
+    def _end(self, hold: Hold, reason: LostReason) -> None:
+        self.drop_hold(hold)
+        hold.end(reason)
+        if self.observations is not None:
+            self.observations.hold(hold, hold.ended)

@@ -359,31 +359,35 @@ def wait_for(sock: BufferedSocket, wake: WakeUp | None, timeout: float | None) -
         return True, wake is not None and wake.ready()
     end = None if timeout is None else time.monotonic() + timeout
     while True:
-        asleep = wake is not None and wake.fall_asleep()
-        readable, roused = _poll(sock, wake, _milliseconds(end) if asleep or wake is None else 0)
-        if wake is not None and asleep:
-            wake.wake_up()
-        if wake is not None and roused:
-            wake.drain()
-        requested = wake is not None and wake.ready()
-        # Read at once: kazoo would poll again for each of the two parts of an answer.
-        readable = readable and sock.fill()
+        readable, requested = _poll(sock, wake, end)
         # A late rousing, or room to write, is no reason to return: kazoo takes two empty hands for a time-out.
         if readable or requested or (end is not None and time.monotonic() >= end):
             return readable, requested
 
 
-def _poll(sock: BufferedSocket, wake: WakeUp | None, milliseconds: int | None) -> tuple[bool, bool]:
-    readable = roused = False
+def _poll(sock: BufferedSocket, wake: WakeUp | None, end: float | None) -> tuple[bool, bool]:
+    poller = sock.poller(wake)
+    if wake is None:
+        ready = poller.poll(_milliseconds(end))
+    elif wake.fall_asleep():
+        try:
+            ready = poller.poll(_milliseconds(end))
+        finally:
+            wake.wake_up()
+    else:
+        ready = poller.poll(0)
+    readable = False
     own = sock.fileno()
-    for descriptor, events in sock.poller(wake).poll(milliseconds):
+    for descriptor, events in ready:
         if descriptor != own:
-            roused = True
+            assert wake is not None
+            wake.drain()
             continue
         if events & select.POLLOUT:
             sock.flush()
-        readable = readable or bool(events & (select.POLLIN | _BROKEN))
-    return readable, roused
+        # Read at once: kazoo would poll again for each of the two parts of an answer.
+        readable = bool(events & (select.POLLIN | _BROKEN)) and sock.fill()
+    return readable, wake is not None and wake.ready()
 
 
 def _milliseconds(end: float | None) -> int | None:

@@ -25,7 +25,7 @@ RECIPES: Final = (
     ("line",),
     ("port", "patience"),
     ("calls", "refusals", "hold", "sizes"),
-    ("handle", "heartbeat"),
+    ("handle", "heartbeat", "observe"),
     ("session",),
     ("nodes",),
     ("core", "contention"),

@@ -19,6 +19,7 @@ from zkrecipes.errors import ForkedError
 from zkrecipes.flow import Algorithm, run_async
 from zkrecipes.handle import Registration
 from zkrecipes.health import Health
+from zkrecipes.observe import Observer
 from zkrecipes.operations import Node, Operations, Plan
 from zkrecipes.port import Acl, Kind, Stat, State
 from zkrecipes.settings import Auth, Retry, Tls
@@ -45,6 +46,7 @@ def connect(
     tls: Tls | None = None,
     acl: Sequence[Acl] | None = None,
     retry: Retry | None = None,
+    observer: Observer | None = None,
     server_tick: float | None = None,
     drift: float = 0.01,
 ) -> Opening[Client]:
@@ -64,6 +66,7 @@ def connect(
         retry=retry,
         server_tick=server_tick,
         drift=drift,
+        observer=observer,
     )
 
     async def begin() -> Client:
