@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import zkrecipes as zkr
@@ -35,10 +36,8 @@ def test_an_observer_hears_of_requests_states_and_holds_off_the_callers_thread(
     hosts = getattr(zkr_server, "hosts", "")
     with zkr.connect(hosts, namespace=zkr_namespace, observer=notes) as zk:
         zk.create("/data", b"x", parents=True)
-        try:
+        with contextlib.suppress(zkr.NodeNotFoundError):
             zk.get("/nothing")
-        except zkr.NodeNotFoundError:
-            pass
         held = zkr.Lock(zk, "/lock").acquire()
     wait_until(lambda: zkr.State.LOST in notes.states, 5.0, "the observer has heard of the close")
     assert ("get", "/nothing", "NodeNotFoundError") in notes.requests
