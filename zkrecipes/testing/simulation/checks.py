@@ -77,10 +77,13 @@ class Exclusion:
         """A client has been given a handle."""
         token = grip.hold.token
         self._world.note(client.name, "HOLDS %s, token %#x", grip.hold.path, token)
-        if token < self._token or (token == self._token and grip.hold.path != self._path):
+        if self._third_party.touched(grip.hold):
+            pass  # it was deleted on its way to us: somebody behind us may have been served before
+        elif token < self._token or (token == self._token and grip.hold.path != self._path):
             message = f"{client.name} got token {token:#x}, but {self._token:#x} had been given out before"
             raise Violation(message, self._world.seed)
-        self._token, self._path = token, grip.hold.path
+        if token > self._token:
+            self._token, self._path = token, grip.hold.path
         self.takeovers += 1
         self._held.append(_Held(client, grip))
 

@@ -25,16 +25,6 @@ __all__ = ["SimulatedClient", "SimulatedTransport"]
 
 
 @final
-class _Withdrawn:
-    """Stands for a call in whose place a harmless read was written."""
-
-    __slots__ = ("call",)
-
-    def __init__(self, call: Call[Any]) -> None:
-        self.call = call
-
-
-@final
 class _Wire:
     """The client's end of one connection."""
 
@@ -45,7 +35,7 @@ class _Wire:
         self.server = server
         self.open = True
         self.welcome = False
-        self.flight: deque[object] = deque()
+        self.flight: deque[tuple[int, Call[Any], bool]] = deque()  # number, call, whether it was withdrawn
         process, world = transport.process, transport.world
         outward, inward = transport.gates(server)
         self.to_server = Channel(world, outward, server, transport.delay)
@@ -60,10 +50,10 @@ class _Wire:
             self.welcome = True
             self.transport.welcomed(self, session, timeout, zxid)
 
-    def replied(self, token: object, result: Any, code: int, index: int, zxid: int) -> None:
+    def replied(self, number: int, result: Any, code: int, index: int, zxid: int) -> None:
         """An answer."""
         if self.open and self.transport.process.alive:
-            self.transport.replied(self, token, result, code, index, zxid)
+            self.transport.replied(self, number, result, code, index, zxid)
 
     def notified(self, path: str, *, children: bool) -> None:
         """A watch fired."""
@@ -205,40 +195,41 @@ class SimulatedTransport:
             self.process.later(wait, self._write)
             return
         call = self._outbox.popleft()
-        token: object = call
         request: Request = call.request
-        if not self.events.may_write(call):
-            token, request = _Withdrawn(call), Exists("/")
+        withdrawn = not self.events.may_write(call)
+        if withdrawn:
+            request = Exists("/")
         self.sent += 1
         self.world.note(self.process.name, "sends %s", request)
-        wire.flight.append(token)
-        wire.to_server.send(wire.connection.request, token, request)
+        wire.flight.append((self.sent, call, withdrawn))
+        wire.to_server.send(wire.connection.request, self.sent, request)
 
-    def replied(self, wire: _Wire, token: object, result: Any, code: int, index: int, zxid: int) -> None:
+    def replied(self, wire: _Wire, number: int, result: Any, code: int, index: int, zxid: int) -> None:
         """An answer has come."""
-        if wire.flight.popleft() is not token:
+        sent, call, withdrawn = wire.flight[0]
+        if sent != number:
             message = "the model is wrong: an answer out of order"
             raise RuntimeError(message)
-        if isinstance(token, _Withdrawn):
-            self.events.dropped(token.call)
-            return
-        assert isinstance(token, Call)
-        if self.lose is not None and self.lose(token.request):
+        if not withdrawn and self.lose is not None and self.lose(call.request):
             self.lose = None
-            self.world.note(self.process.name, "loses the reply to %s", token.request)
+            self.world.note(self.process.name, "loses the reply to %s", call.request)
             wire.hang_up("lost a reply")
             return
-        self.on_answer(wire.server, token.request)
+        wire.flight.popleft()
+        if withdrawn:
+            self.events.dropped(call)
+            return
+        self.on_answer(wire.server, call.request)
         if zxid > self.last_zxid:
             self.last_zxid = zxid
         if code == 0:
             self.world.note(self.process.name, "hears %s", result)
-            self.events.answered(token, result)
+            self.events.answered(call, result)
         elif code == Code.SESSION_EXPIRED:
-            self.events.dropped(token)
+            self.events.dropped(call)
         else:
-            self.world.note(self.process.name, "is refused %s (%d)", token.request, code)
-            self.events.refused(token, code, index)
+            self.world.note(self.process.name, "is refused %s (%d)", call.request, code)
+            self.events.refused(call, code, index)
 
     def ended(self, wire: _Wire, why: str) -> None:
         """A connection has ended."""
@@ -253,9 +244,8 @@ class SimulatedTransport:
                 outbox, self._outbox = self._outbox, deque()
                 for call in outbox:
                     self.events.dropped(call)
-            for token in wire.flight:
-                if isinstance(token, Call):
-                    self.events.dropped(token)
+            while wire.flight:
+                self.events.dropped(wire.flight.popleft()[1])
             self.events.disconnected()
         if self._failures > 0:
             self._order.append(self._order.pop(0))

@@ -76,6 +76,8 @@ class _User:
         choice = world.chance()
         if choice < 0.3 and self.acquiring:
             world.note(self.name, "is forgotten")
+            contest = self.contest
+            contest.forgotten += 1
             self.task.abandon()
             # The automatic collection is off while schedules run, so that a seed always replays alike.
             gc.collect()
@@ -131,11 +133,11 @@ class _User:
         if freezes != process.freezes or not process.alive:
             return
         took = process.now() - began
+        if self.hurt_at is not None:
+            # Who cancels or interrupts a call gives it a second to clean up, whatever its deadline.
+            took, allowed, what = world.now - self.hurt_at, 1.0, f"{what}, after it was cancelled,"
         if took > allowed + LATE:
             message = f"{self.name}: {what} took {took:.3f} s, {allowed:.3f} s were allowed"
-            raise Violation(message, world.seed)
-        if self.hurt_at is not None and world.now - self.hurt_at > 1.0 + LATE:
-            message = f"{self.name}: {what} ended {world.now - self.hurt_at:.3f} s after it was cancelled"
             raise Violation(message, world.seed)
 
     async def _hold(self, grip: Grip) -> None:
@@ -244,6 +246,7 @@ class Contest:
         )
         if not quiet:
             self._faults.plan(2 + int(chance() * 6), third_party=chance() < 0.15, calls=self._hurt)
+        self.forgotten = 0
         self.ensemble.on_commit = self._committed
         world.after_event = self.exclusion.check
         for client in self.clients:
@@ -306,7 +309,10 @@ class Contest:
         for user in self.users:
             user.next()
         world = self.world
-        world.run(self.end)
+        world.run(self.end + 1.0)
+        if self.forgotten:
+            # Requests that were still on their way have kept the forgotten calls in memory until now.
+            gc.collect()
         limit = self.end + 12 * self.timeout + 4 * self.pace * len(self.users)
         world.run(limit, stop=self._all_done)
         waiting = [user.name for user in self.users if user.task is not None and user.client.process.alive]

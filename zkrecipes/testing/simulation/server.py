@@ -28,7 +28,7 @@ class ClientEnd(Protocol):
     def welcomed(self, session: int, timeout: float, zxid: int) -> None:
         """The handshake's answer; session 0: it is over."""
 
-    def replied(self, token: object, result: Any, code: int, index: int, zxid: int) -> None:
+    def replied(self, number: int, result: Any, code: int, index: int, zxid: int) -> None:
         """The answer of a request; code 0: done."""
 
     def notified(self, path: str, *, children: bool) -> None:
@@ -69,12 +69,12 @@ class Txn:
 class Operation:
     """One request at a server."""
 
-    __slots__ = ("code", "connection", "done", "index", "request", "result", "session", "token")
+    __slots__ = ("code", "connection", "done", "index", "number", "request", "result", "session")
 
-    def __init__(self, connection: ServerConnection, token: object, request: Request | None) -> None:
+    def __init__(self, connection: ServerConnection, number: int, request: Request | None) -> None:
         self.connection = connection
         self.session = connection.session
-        self.token = token
+        self.number = number
         self.request = request
         self.done = False
         self.result: Any = None
@@ -102,10 +102,10 @@ class ServerConnection:
         """A handshake has arrived."""
         self.server.accept(self, session, timeout, last_zxid)
 
-    def request(self, token: object, request: Request) -> None:
+    def request(self, number: int, request: Request) -> None:
         """A request has arrived."""
         if self.alive:
-            self.server.serve(self, Operation(self, token, request))
+            self.server.serve(self, Operation(self, number, request))
 
     def end_session(self) -> None:
         """The client wants its session closed."""
@@ -152,7 +152,7 @@ class ServerConnection:
                 self.close()
                 return
             self.to_client.send(
-                self.client.replied, operation.token, operation.result, operation.code, operation.index, server.zxid
+                self.client.replied, operation.number, operation.result, operation.code, operation.index, server.zxid
             )
 
 
@@ -222,7 +222,7 @@ class Server(Pausable):
                 self.following.ask(self.following.leading.revalidate_for, self.following.link, connection)
         else:
             connection.session = self.ensemble.new_session()
-            self.forward(Operation(connection, None, None))
+            self.forward(Operation(connection, 0, None))
 
     def revalidated(self, connection: ServerConnection, *, valid: bool) -> None:
         """The leader has said whether a session is alive."""
