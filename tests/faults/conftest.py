@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Iterator
 
 import pytest
 
-from zkrecipes.testing import ZooKeeperServer
+from zkrecipes.testing import FaultProxy, ZooKeeperServer
 
 TICK = 0.2
+
+_paths = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +27,15 @@ def server(quick_server: ZooKeeperServer) -> ZooKeeperServer:
     if quick_server.paused:
         quick_server.resume()
     return quick_server.start()
+
+
+@pytest.fixture
+def proxy(server: ZooKeeperServer) -> Iterator[FaultProxy]:
+    with FaultProxy(server) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def path(request: pytest.FixtureRequest) -> str:
+    """A lock's path that nobody else uses."""
+    return f"/faults-{os.getpid()}-{next(_paths)}/lock"
