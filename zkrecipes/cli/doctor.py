@@ -55,9 +55,9 @@ def _examine(settings: Settings, path: str | None, session_timeout: float, limit
     servers = server_findings(settings.hosts, tls=settings.tls is not None)
     yield from servers.findings
     with settings.connect(session_timeout) as zk:
-        if path is not None:
+        if path not in {None, "/"}:
             with usage_errors():
-                zk.core.path(path)
+                zk.core.path(str(path))
         yield from lease_findings(zk, session_timeout, servers.tick)
         yield from clock_findings(zk)
         if path is not None:

@@ -14,10 +14,12 @@ from zkrecipes.layouts import CURATOR_LATCH, CURATOR_LOCK, KAZOO_LOCK
 from zkrecipes.paths import LAST_NUMBER
 from zkrecipes.port import Stat
 
-__all__ = ["path_findings"]
+__all__ = ["Seen", "headroom", "path_findings"]
 
 LAYOUTS: Final = (CURATOR_LOCK, CURATOR_LATCH, KAZOO_LOCK)
-NUMBERED: Final = re.compile(r"(?s).*?(\d{10}|-\d{9,10})")
+# The server writes ten places, the minus sign among them: "x-0000000012" is the 12th child named "x-", "x--000000012" a
+# negative number, and so is "x--2147483636"; before a number of ten digits one dash belongs to the name.
+NUMBERED: Final = re.compile(r"(?s).*?((?<=-)-[12][0-9]{9}|-[0-9]{9}|[0-9]{10})")
 NEARLY_FULL: Final = 0.9
 BIG_DATA: Final = 512 * 1024
 """Bytes; a server refuses requests from about one mebibyte on, the path and all included."""
@@ -81,11 +83,11 @@ def _look_at(zk: Client, node: Seen) -> Iterator[Finding]:
         text = f"{count}; when their names fit into one answer no longer, nobody can list it"
         yield Finding("warning", "size", text, values | {"children": node.stat.children_count})
     if any(NUMBERED.fullmatch(child) for child in node.children):
-        yield _headroom(node)
+        yield headroom(node)
     yield from _line(zk, node)
 
 
-def _headroom(node: Seen) -> Finding:
+def headroom(node: Seen) -> Finding:
     """How many sequence numbers are left.
 
     The server's counter is the number of creates. It shows as the children's version, which counts creates and deletes:

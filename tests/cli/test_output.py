@@ -1,0 +1,59 @@
+"""Exit statuses for errors, what is needed, what is logged."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import zkrecipes as zkr
+from tests.cli.conftest import Cli
+from zkrecipes.cli.output import UsageProblem, status_of
+from zkrecipes.cli.settings import parse_auth
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UsageProblem("x"), 2),
+        (zkr.PayloadTooLargeError("x"), 2),
+        (zkr.UnavailableError("x"), 69),
+        (zkr.OutcomeUnknownError("x"), 74),
+        (zkr.AcquireTimeoutError("x"), 75),
+        (zkr.LockLostError("x"), 76),
+        (zkr.LeadershipLostError("x"), 76),
+        (zkr.AccessDeniedError("x"), 77),
+        (zkr.AuthenticationError("x"), 77),
+        (zkr.ConflictError("x"), 1),
+        (zkr.ForeignNodeError("x"), 1),
+        (zkr.NodeNotFoundError("x"), 1),
+    ],
+)
+def test_the_status_of_an_error(error: Exception, status: int) -> None:
+    assert status_of(error) == status
+
+
+def test_credentials() -> None:
+    assert parse_auth("digest:user:a:b") == zkr.DigestAuth("user", "a:b")
+    assert parse_auth("sasl:user:secret") == zkr.SaslDigest("user", "secret")
+    assert parse_auth("gssapi") == zkr.SaslGssapi()
+    assert parse_auth("gssapi:zk") == zkr.SaslGssapi("zk")
+    for text in ("digest:user", "user:password", "", "digest::x"):
+        with pytest.raises(UsageProblem) as told:
+            parse_auth(text)
+        assert "password" not in str(told.value).replace("digest:user:password", "").replace("sasl:user:password", "")
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    code = "import sys; sys.modules['typer'] = None; import zkrecipes.cli; zkrecipes.cli.main()"
+    answer = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=30)
+    assert answer.returncode == 69
+    assert "pip install 'zkrecipes[cli]'" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_password_is_never_logged(cli: Cli) -> None:
+    ended = cli.run("-vv", "--auth", "digest:user:top-secret", "lock", "show", "/x")
+    assert "Session" in ended.stderr
+    assert "top-secret" not in ended.stdout + ended.stderr
