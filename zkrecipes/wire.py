@@ -31,8 +31,8 @@ __all__ = ["KazooTransport", "borrowed_transport", "open_kazoo", "own_transport"
 
 logger = logging.getLogger("zkrecipes.wire")
 
-# As many requests under way are written by the threads that ask, one by one.
-_FEW: Final = 4
+# So many requests under way are written by the threads that ask, one by one.
+_FEW: Final = 2
 
 
 class _Operation:
@@ -156,7 +156,7 @@ class KazooTransport(KazooLink):
             return False
         connection, sock = kazoo._connection, handler.current  # noqa: SLF001
         wake = connection._write_sock  # noqa: SLF001
-        if sock is None or sock.unsent or not wake.enter():
+        if sock is None or sock.unsent or (place := wake.enter()) is None:
             return False
         try:
             kazoo._call(request, operation)  # noqa: SLF001
@@ -169,7 +169,7 @@ class KazooTransport(KazooLink):
             if not isinstance(error, OSError | ConnectionDropped):
                 raise
         finally:
-            wake.leave(unfinished=sock.unsent)
+            wake.leave(place, unfinished=sock.unsent)
         return True
 
     def full_path(self, path: str) -> str:

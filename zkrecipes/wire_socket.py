@@ -8,6 +8,7 @@ wake-up is a counter that costs a system call only when the thread sleeps.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -42,6 +43,9 @@ class WakeUp:
     threads for each request.
     """
 
+    PATIENCE = 2.0
+    """Seconds that the thread waits for another one that has entered, and has to write one request."""
+
     def __init__(self) -> None:
         self._tokens: deque[None] = deque()
         self._lock = threading.Lock()
@@ -55,8 +59,8 @@ class WakeUp:
             self._read_end = self._write_end = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         else:  # pragma: no cover - not on Linux
             self._read_end, self._write_end = os.pipe()
-            os.set_blocking(self._read_end, False)
-            os.set_blocking(self._write_end, False)
+            for end in (self._read_end, self._write_end):
+                os.set_blocking(end, False)
 
     def send(self, data: bytes) -> int:
         """Count one request.
@@ -65,8 +69,7 @@ class WakeUp:
             OSError: It is closed.
         """
         if self._closed:
-            message = "the connection has been closed"
-            raise OSError(message)
+            raise OSError(errno.EBADF, "the connection has been closed")
         # Counted first, looked second: the sleeper announces itself first and counts second, so one of us sees it.
         self._tokens.append(None)
         if self._asleep and not self._muted:
@@ -103,8 +106,17 @@ class WakeUp:
         return True
 
     def wake_up(self) -> None:
-        """The thread, having announced its sleep, has polled; waits until who has entered has left."""
-        self._awake.acquire()
+        """The thread, having announced its sleep, has polled; waits until who has entered has left.
+
+        Raises:
+            ConnectionAbortedError: It never left.
+        """
+        if not self._awake.acquire(timeout=self.PATIENCE):
+            # An interrupt (Ctrl-C) came in the one moment in which it costs the place: a new place, a new connection.
+            self._awake = threading.Lock()
+            self._awake.acquire()
+            self._asleep = self._muted = False
+            raise ConnectionAbortedError(errno.ECONNABORTED, "a thread was interrupted while it wrote")
         self._asleep = False
 
     def drain(self) -> None:
@@ -112,23 +124,20 @@ class WakeUp:
         with contextlib.suppress(BlockingIOError):
             os.read(self._read_end, 8)
 
-    def enter(self) -> bool:
-        """Take the place of the sleeping thread, until `leave`; False if it does not sleep. Never waits."""
-        if self._asleep and self._awake.acquire(blocking=False):
+    def enter(self) -> threading.Lock | None:
+        """Take the place of the sleeping thread, until `leave`; None if it does not sleep. Never waits."""
+        place = self._awake
+        if self._asleep and place.acquire(blocking=False):
             if self._asleep:
                 self._muted = True
-                return True
-            self._awake.release()
-        return False
+                return place
+            place.release()
+        return None
 
-    def leave(self, *, unfinished: bool) -> None:
-        """Give the place back.
-
-        Args:
-            unfinished: There is something left to do for the thread.
-        """
+    def leave(self, place: threading.Lock, *, unfinished: bool) -> None:
+        """Give the place back that `enter` gave; with something `unfinished`, the thread goes on with it."""
         self._muted = False
-        self._awake.release()
+        place.release()
         if unfinished or self._tokens:
             self._rouse()
 
@@ -210,8 +219,7 @@ class BufferedSocket:
 
     def pending(self) -> int:
         """How many bytes can be received without waiting."""
-        left = len(self._in) - self._at
-        return left if self._tls is None or left else self._tls.pending()
+        return len(self._in) - self._at or (0 if self._tls is None else self._tls.pending())
 
     def recv(self, size: int) -> bytes:
         """Up to `size` bytes; none at the end of the stream.
@@ -246,8 +254,7 @@ class BufferedSocket:
     def drop(self, *, discard: bool) -> None:
         """End the connection, which wakes the connection thread.
 
-        Args:
-            discard: Throw away what has not left yet, so that it cannot arrive later either, when the network heals.
+        With `discard`, what has not left yet is thrown away, and cannot arrive later either, when the network heals.
         """
         with self._lock, contextlib.suppress(OSError):
             if not self._closed:
@@ -347,11 +354,7 @@ class BufferedSocket:
 
 
 def wait_for(sock: BufferedSocket, wake: WakeUp | None, timeout: float | None) -> tuple[bool, bool]:
-    """Whether the socket can be read, and whether there is a request; waits for one of them.
-
-    Returns:
-        Two times False if the time, in seconds, is over.
-    """
+    """Wait for an answer or a request: whether there is one of each. None of them: the time, in seconds, is over."""
     if wake is not None and wake.ready() and sock.may_join():
         return sock.pending() > 0, True
     sock.flush()

@@ -215,8 +215,9 @@ def test_a_request_wakes_the_thread_that_waits(line: Line) -> None:
 
 def test_a_late_rousing_is_no_time_out(line: Line) -> None:
     # kazoo takes an empty answer for silence and may end the connection.
-    line.wake.fall_asleep()
+    assert line.wake.fall_asleep()
     line.wake.send(b"\0")
+    line.wake.wake_up()
     line.wake.recv(1)
     timer = threading.Timer(0.1, lambda: line.far.sendall(b"answer"))
     timer.start()
@@ -251,7 +252,7 @@ def test_no_request_is_slept_through(line: Line) -> None:
 
 def test_nobody_falls_asleep_over_a_request(line: Line) -> None:
     assert line.wake.fall_asleep()
-    line.wake.woke(roused=False)
+    line.wake.wake_up()
     line.wake.send(b"\0")
     assert not line.wake.fall_asleep()
 
