@@ -122,6 +122,44 @@ def test_sasl_that_cannot_be_done_fails_for_good(zkr_server: Server) -> None:
     close_in_time(link)
 
 
+@pytest.fixture(scope="module")
+def sasl_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeperServer]:
+    pytest.importorskip("puresasl", reason="pure-sasl is not installed (extra sasl)")
+    jaas = tmp_path_factory.mktemp("sasl") / "jaas.conf"
+    jaas.write_text(
+        'Server {\n  org.apache.zookeeper.server.auth.DigestLoginModule required\n  user_ann="secret";\n};\n'
+    )
+    provider = {"authProvider.1": "org.apache.zookeeper.server.auth.SASLAuthenticationProvider"}
+    options = [f"-Djava.security.auth.login.config={jaas}"]
+    with ZooKeeperServer(properties=provider, java_options=options) as server:
+        yield server
+
+
+def sasl(password: str) -> dict[str, str]:
+    return {"mechanism": "DIGEST-MD5", "username": "ann", "password": password, "principal": "zk-sasl-md5"}
+
+
+@pytest.mark.parametrize("internals", [True, False])
+def test_sasl(*, internals: bool, sasl_server: ZooKeeperServer) -> None:
+    with own(sasl_server.hosts, sasl=sasl("secret"), internals=internals) as link:
+        path = f"/sasl-{internals}"
+        link.ask(Create(path, b"x", acl=(Acl(31, "sasl", "ann"),)))
+        assert link.ask(Get(path))[0] == b"x"
+        link.transport.reconnect()
+        link.events.wait_for("connected", 2)
+        assert link.ask(Get(path))[0] == b"x"
+
+
+def test_a_wrong_sasl_password_fails_for_good(sasl_server: ZooKeeperServer) -> None:
+    link = own(sasl_server.hosts, sasl=sasl("wrong"))
+    link.transport.start()
+    try:
+        (_, error) = link.events.wait_for("failed")
+        assert isinstance(error, AuthenticationError)
+    finally:
+        close_in_time(link)
+
+
 def test_this_kazoo_is_known() -> None:
     assert supported_internals(KazooClient())
 

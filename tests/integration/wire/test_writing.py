@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -110,3 +111,17 @@ def test_a_write_to_a_dead_connection_is_dropped(proxy: FaultProxy) -> None:
             wait_done(*calls)
             assert {call.result() for call in calls} == {"dropped"}
             link.events.wait_for("connected", count + 1)
+
+
+def test_a_forked_child_writes_nothing(zkr_server: Server) -> None:
+    with own(zkr_server.hosts) as link:
+        wake = link.transport.kazoo._connection._write_sock
+        wait_until(lambda: wake._asleep, 5.0, "the thread sleeps")
+        child = os.fork()
+        if child == 0:
+            link.send(Get("/"), Get("/"))
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        for _ in range(10):
+            assert link.ask(Get("/"))[0] == b""
+        assert len(link.events.all("connected")) == 1
