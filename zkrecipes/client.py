@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, final
 
 from zkrecipes.connection import Connection, Options
 from zkrecipes.core import DEFAULT, Core, DefaultTimeout
@@ -109,6 +109,7 @@ class Client:
     """
 
     core: Core
+    aio: ClassVar[bool] = False
 
     def __init__(self, kazoo: KazooClient, *, namespace: str = "", default_timeout: Timeout = 30.0) -> None:
         self._set_up(Connection(None, kazoo, namespace=namespace, default_timeout=default_timeout))

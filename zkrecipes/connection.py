@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from zkrecipes.health import Health
 from zkrecipes.nodes import Nodes
 from zkrecipes.observe import Observations, Observer
 from zkrecipes.paths import validate_namespace
-from zkrecipes.port import Acl, State, acl_tuple
+from zkrecipes.port import Acl, Exists, State, acl_tuple
 from zkrecipes.runtime import ThreadRuntime, default_identity
 from zkrecipes.session import Session
 from zkrecipes.settings import Auth, DigestAuth, Retry, SaslDigest, Tls, auth_list, host_list
@@ -85,6 +86,9 @@ class Options:
         if server_tick is not None and not 0 < to_seconds(server_tick, "server_tick") <= session_seconds / 2:
             message = f"server_tick must be more than 0 and at most half of session_timeout ({session_seconds:g} s)"
             raise ValueError(message)
+        if isinstance(drift, bool) or not isinstance(drift, int | float):
+            message = f"drift must be a part of 1, not {type(drift).__name__}"
+            raise TypeError(message)
         if not 0 <= drift <= MAX_DRIFT:
             message = f"drift must be a part of 1 from 0 to 0.1, not {drift}"
             raise ValueError(message)
@@ -129,6 +133,7 @@ class Connection:
         dispatch: Callable[[object, Callable[[], None]], None] | None = None,
     ) -> None:
         retry = Retry() if options is None else options.retry
+        self._judged_later = options is not None and any(not isinstance(a, DigestAuth) for a in options.auth)
         self.runtime = ThreadRuntime(dispatch=dispatch)
         self.session = Session(
             self.runtime,
@@ -138,7 +143,7 @@ class Connection:
         self.transport = self._make_transport(options, kazoo)
         self.session.transport = self.transport
         self.core = Core(
-            Nodes(self.session, acl_tuple(None) if options is None else options.acl),
+            Nodes(self.session, _borrowed_acl(kazoo) if options is None else options.acl),
             namespace=validate_namespace(namespace) if options is None else options.namespace,
             identity=default_identity(),
             default_timeout=to_seconds(default_timeout, "default_timeout")
@@ -183,12 +188,16 @@ class Connection:
             # Refused certificates stay refused: there is no use in trying until the deadline. Another server may take
             # them, though, so one look is not enough.
             try:
-                return await self.session.ready(min(deadline.at, self.runtime.now() + LOOK_FOR_REFUSALS))
+                await self.session.ready(min(deadline.at, self.runtime.now() + LOOK_FOR_REFUSALS))
+                break
             except UnavailableError as error:
                 if self.transport.authentication_failed:
                     raise AuthenticationError(self.transport.last_error) from error
                 if deadline.passed(self.runtime.now()):
                     raise
+        if self._judged_later:
+            # A SASL exchange begins when we are connected already. This is answered only behind it.
+            await self.core.ask(Exists("/"), deadline, "/")
 
     def close(self) -> None:
         """End everything, within about two seconds. Idempotent; a second caller waits for the first."""
@@ -214,6 +223,29 @@ class Connection:
         trouble = self.transport.last_error or "no server answers"
         connected = session.state is State.CONNECTED
         return Health(ok=connected, state=session.state.value, reason="" if connected else trouble)
+
+
+def _borrowed_acl(kazoo: Any) -> tuple[Acl, ...]:
+    """What its owner gives to all nodes that kazoo makes, ours get as well."""
+    default = getattr(kazoo, "default_acl", None)
+    return acl_tuple([Acl(entry.perms, entry.id.scheme, entry.id.id) for entry in default] if default else None)
+
+
+@final
+class _HideCredentials(logging.Filter):
+    """kazoo logs each request at DEBUG, and the text of some has a password in it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                f"{type(arg).__name__}(…)" if type(arg).__name__ in {"Auth", "SASL"} else arg for arg in record.args
+            )
+        return True
+
+
+# Without logging set up by the application, a library is silent.
+logging.getLogger("zkrecipes").addHandler(logging.NullHandler())
+logging.getLogger("zkrecipes.kazoo").addFilter(_HideCredentials())
 
 
 def _sasl(auth: tuple[Auth, ...]) -> dict[str, Any] | None:

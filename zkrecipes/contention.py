@@ -193,6 +193,9 @@ class _Visit:
             return True
         except Unsettled:
             return False
+        except ZkRecipesError:
+            self.attempt.settle()  # refused: it made nothing
+            raise
         return False
 
     def _create(self) -> Call[Any]:
@@ -206,9 +209,6 @@ class _Visit:
                 self.attempt.settle()
                 raise
             return await self._look_up()
-        except ZkRecipesError:
-            self.attempt.settle()  # refused: it made nothing
-            raise
         self.attempt.path = made.path
         self.token = made.stat.czxid
         if listed is not None:

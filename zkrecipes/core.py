@@ -116,7 +116,11 @@ def identity_bytes(identity: str | None, default: str) -> bytes:
     if not isinstance(identity, str):
         message = f"identity must be a str, not {type(identity).__name__}"
         raise TypeError(message)
-    data = identity.encode()
+    try:
+        data = identity.encode()
+    except UnicodeEncodeError as error:
+        message = "identity must be text that UTF-8 can encode, without lone surrogates"
+        raise ValueError(message) from error
     if len(data) > MAX_IDENTITY:
         message = (
             f"identity has {len(data)} bytes; every listing of contenders carries it: keep it under {MAX_IDENTITY}"

@@ -25,6 +25,7 @@ from zkrecipes.contention import enter
 from zkrecipes.core import DEFAULT, Core, DefaultTimeout, identity_bytes
 from zkrecipes.errors import AcquireTimeoutError, CancelledError, ClosedError, LeadershipLostError, NodeNotFoundError
 from zkrecipes.flow import Pending, first_of
+from zkrecipes.handle import core_of
 from zkrecipes.hold import Grip
 from zkrecipes.layouts import CURATOR_LATCH, CURATOR_LOCK, KAZOO_LOCK, Layout
 from zkrecipes.leadership import (
@@ -248,7 +249,7 @@ class Election:
     ) -> None:
         self._client = client
         self._recipe = ElectionRecipe(
-            client.core,
+            core_of(client, aio=False),
             path,
             identity=identity,
             data=data,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import inspect
 import itertools
 import logging
 import math
@@ -319,6 +320,12 @@ class Tasks:
                 self._wake(task)
         for _ in range(len(self._ready)):
             self._step(self._ready.popleft())
+
+    def close(self) -> None:
+        """Let go of algorithms that were never stepped; the others end with the process, or by themselves."""
+        for task in self._alive.values():
+            if inspect.getcoroutinestate(task.algorithm) == inspect.CORO_CREATED:
+                task.algorithm.close()
 
     def names(self) -> list[str]:
         """The names of the algorithms that have not returned yet."""

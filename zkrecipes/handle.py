@@ -86,6 +86,24 @@ class Signal(SignalView[R]):
         return self._client.run(self._wait(timeout))
 
 
+def core_of(client: object, *, aio: bool) -> Core:
+    """The core of a client of the right kind.
+
+    Raises:
+        TypeError: It is no client, or one for threads where one for asyncio is needed, or the other way round.
+    """
+    if getattr(client, "aio", None) is not aio:
+        home = "zkrecipes.aio" if aio else "zkrecipes"
+        kind = f"{type(client).__module__}.{type(client).__name__}"
+        message = (
+            f"client must be a {home}.Client, from {home}.connect(), not {kind}; "
+            f"wrap a KazooClient by {home}.Client(kazoo)"
+        )
+        raise TypeError(message)
+    core: Core = client.core  # type: ignore[attr-defined]  # told by the marker
+    return core
+
+
 class HandleState:
     """What threads and asyncio share of a handle: everything that sends nothing."""
 
@@ -141,6 +159,11 @@ class HandleState:
         """Raise unless it is held: LostError if it was lost, ClosedError if it was released."""
         self.raise_if_lost()
 
+    def _check_entered(self) -> None:
+        # A body that runs under a handle which was released before would run without the lock, in silence.
+        if self._grip.released:
+            raise self._released()
+
     def _guard(self, plan: Plan) -> None:
         self.check_held()
         plan.guard(self, self._grip.hold.path, self._grip.hold.version)
@@ -179,6 +202,7 @@ class Handle(HandleState):
         self._client.run(self._grip.release())
 
     def __enter__(self) -> Self:
+        self._check_entered()
         return self
 
     def __exit__(

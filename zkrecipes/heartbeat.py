@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, final
 
+from zkrecipes.errors import AccessDeniedError
 from zkrecipes.flow import Pending, first_of
 from zkrecipes.hold import Hold, LostReason
 from zkrecipes.port import Check, Exists, Multi, State
@@ -105,7 +106,10 @@ class Heartbeat:
             # that failed has confirmed none of them.
             hold = holds[index]
             if self._session.holds.get(hold.path) is hold:
-                self._session.give_up(hold, LostReason.NODE_DELETED)
+                denied = isinstance(call.error.__cause__, AccessDeniedError) if call.error is not None else False
+                if denied:
+                    logger.error("Cannot confirm %s: its ACL must let us read our own node; see acl=", hold.path)
+                self._session.give_up(hold, LostReason.UNREACHABLE if denied else LostReason.NODE_DELETED)
             self._confirm(holds[:index] + holds[index + 1 :])
 
     def _watch_hold(self, hold: Hold) -> None:

@@ -25,7 +25,7 @@ from zkrecipes.contention import enter
 from zkrecipes.core import DEFAULT, Core, DefaultTimeout, identity_bytes
 from zkrecipes.errors import AcquireTimeoutError, LockLostError, NodeNotFoundError, OutcomeUnknownError
 from zkrecipes.flow import Pending
-from zkrecipes.handle import Handle
+from zkrecipes.handle import Handle, core_of
 from zkrecipes.handoff import LocalHandoff, LocalLine
 from zkrecipes.hold import Grip, Hold
 from zkrecipes.layouts import CURATOR_LOCK, KAZOO_LOCK, Layout
@@ -163,26 +163,27 @@ class LockRecipe:
         if not line:
             return None
         holder = line[0]
-        logger.warning(
-            "%s breaks the lock %s of %r (token %d, node %s)",
-            self.core.identity,
-            self.label,
-            holder.identity,
-            holder.token,
-            holder.node,
-        )
         # The name has a GUID, so the node can only be that holder's: a lost reply may be asked again.
         node = f"{self.place.path}/{holder.node}"
         while True:
             try:
                 await self.core.ask(Delete(node), deadline, self.label)
             except NodeNotFoundError:
-                return holder
+                break
             except OutcomeUnknownError:
                 if deadline.passed(self.core.runtime.now()):
                     raise
-                continue
-            return holder
+            else:
+                break
+        logger.warning(
+            "%s has broken the lock %s of %r (token %d, node %s)",
+            self.core.identity,
+            self.label,
+            holder.identity,
+            holder.token,
+            holder.node,
+        )
+        return holder
 
     def _local_line(self) -> LocalLine:
         key = ("local line", self.place.path, self.place.layout.name)
@@ -341,7 +342,9 @@ class Lock(_ThreadLock):
         layout: LockLayout = "curator",
         local_handoff: LocalHandoff | None = None,
     ) -> None:
-        recipe = LockRecipe(client.core, path, identity=identity, layout=layout, local_handoff=local_handoff)
+        recipe = LockRecipe(
+            core_of(client, aio=False), path, identity=identity, layout=layout, local_handoff=local_handoff
+        )
         super().__init__(client, recipe)
 
 
@@ -355,4 +358,6 @@ class RLock(_ThreadLock):
     def __init__(
         self, client: Client, path: str, *, identity: str | None = None, layout: LockLayout = "curator"
     ) -> None:
-        super().__init__(client, LockRecipe(client.core, path, identity=identity, layout=layout, reentrant=True))
+        super().__init__(
+            client, LockRecipe(core_of(client, aio=False), path, identity=identity, layout=layout, reentrant=True)
+        )

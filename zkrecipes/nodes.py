@@ -224,7 +224,9 @@ class Nodes:
                 # Not while the connection is being lost: ready() waits for the next one.
                 await first_of(self.session.changed, until=self.runtime.now() + 0.05)
             except ZkRecipesError as error:
-                logger.warning("Cannot remove %s, which stays until the session ends: %s", trace.path, error)
+                logger.warning(
+                    "Cannot remove %s, which stays until the session ends: %s", trace.path or trace.parent, error
+                )
                 trace.settled = True
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from zkrecipes.errors import (
     AccessDeniedError,
     ConflictError,
@@ -11,9 +13,12 @@ from zkrecipes.errors import (
     TransactionError,
     ZkRecipesError,
 )
-from zkrecipes.port import Check, Code, Create, Delete, Get, Multi, Request, Set
+from zkrecipes.port import Check, Children, Code, Create, Delete, Exists, Get, Multi, Request, Set
 
 __all__ = ["refusal_error"]
+
+
+_VERBS: Final[dict[type, str]] = {Get: "read", Exists: "read", Check: "read", Children: "list"}
 
 
 def refusal_error(request: Request | Check, code: int, index: int = -1, namespace: str = "") -> ZkRecipesError:
@@ -46,8 +51,8 @@ def _single(request: Request | Check, code: int, namespace: str) -> ZkRecipesErr
             message = f"{path} is not in version {expected} any more; read it again and decide again"
             return ConflictError(message, path=path, expected=expected)
         case Code.NO_AUTH:
-            verb = "read" if isinstance(request, Get) else type(request).__name__.lower()
-            message = f"the ACL of {path} or of its parent does not allow to {verb}; check the client's auth and acl"
+            verb = _VERBS.get(type(request), type(request).__name__.lower())
+            message = f"the ACL of {path} or of its parent does not allow to {verb} it; check the client's auth and acl"
             return AccessDeniedError(message, path=path)
         case Code.INVALID_ACL:
             message = f"the server does not accept the ACL given for {path}; check its schemes, and that auth is given"

@@ -192,6 +192,8 @@ class ThreadRuntime:
             self._wake.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(1.0)
+        with self._lock:
+            self._tasks.close()
         if self._dispatcher is not None:
             self._dispatcher.stop()
 

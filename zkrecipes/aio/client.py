@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, final
 
 from zkrecipes.aio.handle import Handle, Opening
 from zkrecipes.connection import Connection, Options
@@ -106,6 +106,7 @@ class Client:
     """
 
     core: Core
+    aio: ClassVar[bool] = True
 
     def __init__(self, kazoo: KazooClient, *, namespace: str = "", default_timeout: Timeout = 30.0) -> None:
         loop = asyncio.get_running_loop()

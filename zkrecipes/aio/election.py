@@ -12,6 +12,7 @@ from zkrecipes.core import DEFAULT, DefaultTimeout
 from zkrecipes.election import NOTHING, ElectionLayout, ElectionRecipe, Nothing
 from zkrecipes.errors import CancelledError, ClosedError, LeadershipLostError
 from zkrecipes.flow import Pending
+from zkrecipes.handle import core_of
 from zkrecipes.leadership import LeadershipState, OnSuspended, StopReason, Term
 from zkrecipes.lock import Cancel
 from zkrecipes.survey import Contender
@@ -67,7 +68,7 @@ class Election:
     ) -> None:
         self._client = client
         self._recipe = ElectionRecipe(
-            client.core,
+            core_of(client, aio=True),
             path,
             identity=identity,
             data=data,

@@ -89,6 +89,7 @@ class Handle(HandleState):
         await self._client.run(self._grip.release())
 
     async def __aenter__(self) -> Self:
+        self._check_entered()
         return self
 
     async def __aexit__(

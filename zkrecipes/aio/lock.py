@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, final
 from zkrecipes.aio.handle import Handle, Opening
 from zkrecipes.core import DEFAULT, DefaultTimeout
 from zkrecipes.errors import LockLostError
+from zkrecipes.handle import core_of
 from zkrecipes.handoff import LocalHandoff
 from zkrecipes.hold import Grip
 from zkrecipes.lock import Cancel, LockLayout, LockRecipe
@@ -103,7 +104,9 @@ class Lock(_TaskLock):
         layout: LockLayout = "curator",
         local_handoff: LocalHandoff | None = None,
     ) -> None:
-        recipe = LockRecipe(client.core, path, identity=identity, layout=layout, local_handoff=local_handoff)
+        recipe = LockRecipe(
+            core_of(client, aio=True), path, identity=identity, layout=layout, local_handoff=local_handoff
+        )
         super().__init__(client, recipe)
 
 
@@ -114,4 +117,6 @@ class RLock(_TaskLock):
     def __init__(
         self, client: Client, path: str, *, identity: str | None = None, layout: LockLayout = "curator"
     ) -> None:
-        super().__init__(client, LockRecipe(client.core, path, identity=identity, layout=layout, reentrant=True))
+        super().__init__(
+            client, LockRecipe(core_of(client, aio=True), path, identity=identity, layout=layout, reentrant=True)
+        )
