@@ -227,8 +227,9 @@ class Relay:
                 self._wakened.recv(4096)
 
     def _wake(self) -> None:
-        # A full pipe means that the thread will wake anyway.
-        with contextlib.suppress(BlockingIOError):
+        # A full pipe means that the thread will wake anyway, a closed one that it has ended, by the very job that it is
+        # woken for.
+        with contextlib.suppress(OSError):
             self._waker.send(b"w")
 
     def _pause(self) -> float | None:

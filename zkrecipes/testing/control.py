@@ -140,17 +140,19 @@ class Server(ABC):
         if session is None or not session[0]:
             message = "the client has no session to expire; connect it first"
             raise ValueError(message)
+        last: UnavailableError | None = None
         for _ in range(_EXPIRE_TRIES):
-            # The client reconnects as soon as its twin appears, and may cut the twin off before it has said its word.
-            with RawClient((self.host, self.port), session=(session[0], session[1])) as twin:
-                if not twin.session_id:
-                    return
-                try:
+            # The client reconnects as soon as its twin appears, and may cut the twin off before it has said its word, or
+            # in the midst of its handshake.
+            try:
+                with RawClient((self.host, self.port), session=(session[0], session[1])) as twin:
+                    if not twin.session_id:
+                        return
                     twin.close_session()
-                except UnavailableError:
-                    continue
+            except UnavailableError as error:
+                last = error
         message = f"the session {session[0]:#x} could not be ended in {_EXPIRE_TRIES} tries"
-        raise UnavailableError(message)
+        raise UnavailableError(message) from last
 
     def __enter__(self) -> Self:
         try:
