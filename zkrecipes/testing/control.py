@@ -142,8 +142,8 @@ class Server(ABC):
             raise ValueError(message)
         last: UnavailableError | None = None
         for _ in range(_EXPIRE_TRIES):
-            # The client reconnects as soon as its twin appears, and may cut the twin off before it has said its word, or
-            # in the midst of its handshake.
+            # The client reconnects as soon as its twin appears, and may cut the twin off before it has said its word,
+            # or in the midst of its handshake.
             try:
                 with RawClient((self.host, self.port), session=(session[0], session[1])) as twin:
                     if not twin.session_id:
