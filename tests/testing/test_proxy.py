@@ -135,9 +135,30 @@ def test_a_black_hole_passes_nothing_and_heal_delivers(
     client.send("create", create_payload(path))
     _comes_not(client)
     assert not witness.exists(path)
+    assert proxy.counts()["create"] == 0  # it has not come by yet
     proxy.heal()
     assert client.receive().error == 0
     assert witness.exists(path)
+
+
+def test_a_black_hole_stops_what_was_delayed_or_held_before(
+    proxy: FaultProxy, witness: RawClient, connect: Connect, path: str
+) -> None:
+    client, other = connect(proxy), connect(proxy)
+    gate = proxy.hold_request("create")
+    client.send("create", create_payload(path))
+    gate.wait_held()
+    proxy.delay(SOON / 2)
+    other.send("create", create_payload(path + "-delayed"))
+    wait_until(lambda: proxy.counts()["create"] == 2, 10, "the delayed request has come by")
+    proxy.blackhole()
+    gate.release()
+    _comes_not(client)
+    assert not witness.exists(path)
+    assert not witness.exists(path + "-delayed")
+    proxy.heal()
+    assert client.receive().error == 0
+    assert other.receive().error == 0
 
 
 def test_a_black_hole_to_the_server_holds_requests_only(
@@ -349,17 +370,22 @@ def test_requests_and_flights_are_counted(proxy: FaultProxy, connect: Connect, p
     assert (proxy.counts(), proxy.flights(), proxy.bursts()) == ({}, 0, [])
 
 
-def test_a_request_sent_after_one_of_two_replies_is_another_flight(proxy: FaultProxy, connect: Connect) -> None:
+def test_a_flight_begins_with_a_request_after_a_reply_to_the_flight_before(proxy: FaultProxy, connect: Connect) -> None:
     client = connect(proxy)
-    gate = proxy.hold_reply("sync")
+    first, second = proxy.hold_reply("sync"), proxy.hold_reply("getData")
     client.send("exists", text("/") + b"\0")
     client.send("sync", text("/"))
     client.receive()
-    gate.wait_held()
-    client.send("getData", text("/") + b"\0")
+    first.wait_held()
+    client.send("getData", text("/") + b"\0")  # one of two replies has come: this may follow from it
     wait_until(lambda: proxy.counts()["getData"] == 1, 10, "the third request has come by")
-    gate.release()
-    assert proxy.bursts() == [["exists", "sync"], ["getData"]]
+    first.release()
+    client.receive()
+    second.wait_held()
+    client.send("exists", text("/") + b"\0")  # an answer to an older flight does not end this one
+    wait_until(lambda: proxy.counts()["exists"] == 2, 10, "the fourth request has come by")
+    second.release()
+    assert proxy.bursts() == [["exists", "sync"], ["getData", "exists"]]
 
 
 def test_watch_notifications_are_counted_apart(

@@ -30,10 +30,10 @@ server = ZooKeeperServer()
 thread = threading.Thread(target=server.start)
 thread.start()
 thread.join()
-print(server.pid, server.log.parent, flush=True)
 if sys.argv[1] == "fork" and not os.fork():
-    threading.Event().wait(3)  # a grandchild that lives on, and holds what its parent had open
+    sys.stdin.read()  # a grandchild that lives on, and holds what its parent had open
     os._exit(0)
+print(server.pid, server.log.parent, flush=True)
 if sys.argv[1] != "exit":
     threading.Event().wait()
 """
@@ -241,7 +241,9 @@ def test_methods_may_be_called_from_many_threads(installed: None) -> None:
 
 @pytest.mark.parametrize("end", ["kill", "fork", "exit"])
 def test_server_and_directory_die_with_the_process_that_started_it(installed: None, end: str) -> None:
-    with subprocess.Popen([sys.executable, "-c", _CHILD, end], stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", _CHILD, end], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
         assert child.stdout is not None
         try:
             pid, home = child.stdout.readline().split()

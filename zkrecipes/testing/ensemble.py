@@ -190,7 +190,7 @@ class ZooKeeperEnsemble:
         return None
 
     def expire(self, client: Session) -> None:
-        """Really end a client's session; see `Server.expire`. Needs a quorum."""
+        """Really end a client's session; see `Server.expire`. Needs a quorum; a lagging member learns it a moment later."""
         self.leader().expire(client)
 
     # -- parting members
