@@ -190,7 +190,7 @@ class ZooKeeperEnsemble:
         return None
 
     def expire(self, client: Session) -> None:
-        """Really end a client's session; see `Server.expire`. Needs a quorum; a lagging member learns it a moment later."""
+        """Really end a client's session; see `Server.expire`. Needs a quorum; the other members follow."""
         self.leader().expire(client)
 
     # -- parting members
