@@ -78,7 +78,7 @@ class Later:
         self._function = function
         self._value: Any = None
         self.error: BaseException | None = None
-        self.seconds = 0.0
+        self.seconds = self.ended = 0.0
         self._thread = threading.Thread(target=self._run, name="later", daemon=True)
         self._thread.start()
 
@@ -88,7 +88,8 @@ class Later:
             self._value = self._function()
         except BaseException as error:  # noqa: BLE001 - handed to whoever asks for the result
             self.error = error
-        self.seconds = time.monotonic() - began
+        self.ended = time.monotonic()
+        self.seconds = self.ended - began
 
     @property
     def done(self) -> bool:
