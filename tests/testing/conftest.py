@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from zkrecipes.errors import UnavailableError
 from zkrecipes.testing import (
     FaultProxy,
     InstallationNotFoundError,
@@ -16,6 +18,8 @@ from zkrecipes.testing import (
 )
 
 Connect = Callable[..., RawClient]
+
+SOON = 0.2  # seconds in which nothing must happen; on a loaded machine a fault could hide, never be invented
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +69,29 @@ def connect() -> Iterator[Connect]:
     yield connect
     for client in clients:
         client.close()
+
+
+@pytest.fixture
+def path() -> str:
+    """A path that no other test uses: the server is shared."""
+    return f"/proxy-{os.urandom(6).hex()}"
+
+
+@pytest.fixture
+def witness(server: ZooKeeperServer, connect: Connect) -> RawClient:
+    """A client that is not behind the proxy."""
+    return connect(server)
+
+
+def comes_not(client: RawClient) -> None:
+    """Nothing arrives for a while."""
+    client._socket.settimeout(SOON)
+    with pytest.raises(UnavailableError, match="timed out"):
+        client.receive()
+    client._socket.settimeout(20.0)
+
+
+def is_cut(client: RawClient) -> None:
+    """The client's connection is gone."""
+    with pytest.raises(UnavailableError, match=r"reset|closed|refused|pipe"):
+        client.exists("/")

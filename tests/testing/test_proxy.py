@@ -8,39 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.testing.conftest import Connect
+from tests.testing.conftest import SOON, Connect, comes_not, is_cut
 from zkrecipes.errors import UnavailableError
 from zkrecipes.testing import FaultProxy, RawClient, ZooKeeperServer, wait_until
 from zkrecipes.testing.ports import LOOPBACK, reserve_port
 from zkrecipes.testing.raw import create_payload, text
 
 pytestmark = pytest.mark.server
-
-SOON = 0.2  # seconds in which nothing must happen; on a loaded machine a fault could hide, never be invented
-
-
-@pytest.fixture
-def path() -> str:
-    """A path that no other test uses: the server is shared."""
-    return f"/proxy-{os.urandom(6).hex()}"
-
-
-@pytest.fixture
-def witness(server: ZooKeeperServer, connect: Connect) -> RawClient:
-    """A client that is not behind the proxy."""
-    return connect(server)
-
-
-def _comes_not(client: RawClient) -> None:
-    client._socket.settimeout(SOON)
-    with pytest.raises(UnavailableError, match="timed out"):
-        client.receive()
-    client._socket.settimeout(20.0)
-
-
-def _is_cut(client: RawClient) -> None:
-    with pytest.raises(UnavailableError, match=r"reset|closed|refused|pipe"):
-        client.exists("/")
 
 
 def test_everything_passes_and_big_frames_too(
@@ -75,7 +49,7 @@ def test_cut_resets_both_ends_and_a_client_may_come_again(
     client = connect(proxy)
     proxy.cut()
     assert proxy.connections == 0
-    _is_cut(client)
+    is_cut(client)
     again = connect(proxy, session=client.client_id)
     assert again.session_id == client.session_id
     assert again.exists("/")
@@ -91,7 +65,7 @@ def test_cut_of_the_client_lets_the_server_have_what_was_sent(
     client.send("create", create_payload(path))
     gate.wait_held()
     proxy.cut("client")
-    _is_cut(client)
+    is_cut(client)
     assert not witness.exists(path)
     gate.release()
     wait_until(lambda: witness.exists(path), 10, "the late request is applied")
@@ -102,7 +76,7 @@ def test_refuse_cuts_and_refuses_until_heal(proxy: FaultProxy, connect: Connect)
     client = connect(proxy)
     proxy.refuse()
     proxy.refuse()
-    _is_cut(client)
+    is_cut(client)
     for _ in range(3):
         with pytest.raises(UnavailableError, match="refused"):
             connect(proxy)
@@ -133,7 +107,7 @@ def test_a_black_hole_passes_nothing_and_heal_delivers(
     client = connect(proxy)
     proxy.blackhole()
     client.send("create", create_payload(path))
-    _comes_not(client)
+    comes_not(client)
     assert not witness.exists(path)
     assert proxy.counts()["create"] == 0  # it has not come by yet
     proxy.heal()
@@ -153,7 +127,7 @@ def test_a_black_hole_stops_what_was_delayed_or_held_before(
     wait_until(lambda: proxy.counts()["create"] == 2, 10, "the delayed request has come by")
     proxy.blackhole()
     gate.release()
-    _comes_not(client)
+    comes_not(client)
     assert not witness.exists(path)
     assert not witness.exists(path + "-delayed")
     proxy.heal()
@@ -172,7 +146,7 @@ def test_a_black_hole_to_the_server_holds_requests_only(
     gate.release()
     assert client.receive().error == 0  # what comes from the server still arrives
     client.send("create", create_payload(path))
-    _comes_not(client)
+    comes_not(client)
     assert not witness.exists(path)
 
 
@@ -183,7 +157,7 @@ def test_a_black_hole_to_the_client_lets_requests_be_applied(
     proxy.blackhole("to_client")
     client.send("create", create_payload(path))
     wait_until(lambda: witness.exists(path), 10, "the request is applied")
-    _comes_not(client)
+    comes_not(client)
     proxy.heal()
     assert client.receive().error == 0
 
@@ -209,9 +183,9 @@ def test_a_server_that_dies_behind_a_black_hole_is_not_noticed(
     client = connect(proxy)
     proxy.blackhole()
     server.kill()
-    _comes_not(client)
+    comes_not(client)
     proxy.heal()
-    _is_cut(client)
+    is_cut(client)
 
 
 def test_connections_made_in_a_black_hole_get_nothing_and_are_reset_by_heal(
@@ -243,164 +217,6 @@ def test_half_close_ends_one_direction_only(proxy: FaultProxy, witness: RawClien
     wait_until(lambda: proxy.connections == 0, 10, "the connection is gone")
 
 
-@pytest.mark.parametrize("operation", ["create", "any write", ["delete", "create"]])
-def test_drop_reply_applies_the_nth_and_cuts(
-    proxy: FaultProxy, witness: RawClient, connect: Connect, path: str, operation: str | list[str]
-) -> None:
-    client, bystander = connect(proxy), connect(proxy)
-    trap = proxy.drop_reply(operation, nth=2)
-    assert client.create(path).error == 0
-    assert not trap.fired
-    with pytest.raises(UnavailableError, match=r"reset|closed"):
-        client.create(path + "-lost")
-    trap.wait()
-    assert trap.fired
-    assert witness.exists(path + "-lost")
-    assert bystander.exists("/")  # another connection is not touched
-    assert bystander.create(path + "-after").error == 0  # and the trap acts once
-
-
-def test_drop_reply_gives_the_client_all_earlier_replies(
-    proxy: FaultProxy, witness: RawClient, connect: Connect, path: str
-) -> None:
-    client = connect(proxy)
-    trap = proxy.drop_reply("create")
-    first = client.send("exists", text("/") + b"\0")
-    client.send("create", create_payload(path))
-    client.send("create", create_payload(path + "-behind"))
-    assert client.receive().xid == first
-    trap.wait()
-    with pytest.raises(UnavailableError):
-        client.receive()
-    assert witness.exists(path)
-
-
-def test_a_trap_that_does_not_fire_fails_its_wait(proxy: FaultProxy) -> None:
-    trap = proxy.drop_reply("delete")
-    with pytest.raises(AssertionError, match="drop the reply of 'delete' number 1: waiting"):
-        trap.wait(0.01)
-
-
-def test_hold_reply_holds_it_and_what_follows_until_release(
-    proxy: FaultProxy, witness: RawClient, connect: Connect, path: str
-) -> None:
-    client = connect(proxy)
-    gate = proxy.hold_reply("create")
-    xids = [client.send("create", create_payload(path)), client.send("exists", text("/") + b"\0")]
-    gate.wait_held()
-    assert witness.exists(path)
-    _comes_not(client)
-    assert gate.held
-    gate.release()
-    gate.release()
-    assert [client.receive().xid for _ in xids] == xids
-    assert not gate.held
-
-
-def test_hold_reply_and_drop_cuts_the_connection(
-    proxy: FaultProxy, witness: RawClient, connect: Connect, path: str
-) -> None:
-    client = connect(proxy)
-    gate = proxy.hold_reply("create")
-    with pytest.raises(RuntimeError, match="wait_held"):
-        gate.drop()
-    client.send("create", create_payload(path))
-    gate.wait_held()
-    gate.drop()
-    _is_cut(client)
-    assert witness.exists(path)
-
-
-def test_hold_request_keeps_it_from_the_server(
-    proxy: FaultProxy, witness: RawClient, connect: Connect, path: str
-) -> None:
-    client = connect(proxy)
-    gate = proxy.hold_request("create", nth=2)
-    assert client.create(path).error == 0
-    client.send("create", create_payload(path + "-held"))
-    gate.wait_held()
-    assert not witness.exists(path + "-held")
-    gate.release()
-    assert client.receive().error == 0
-    assert witness.exists(path + "-held")
-
-
-def test_a_held_request_that_is_dropped_never_reaches_the_server(
-    proxy: FaultProxy, witness: RawClient, connect: Connect, path: str
-) -> None:
-    client = connect(proxy)
-    gate = proxy.hold_request("create")
-    client.send("create", create_payload(path))
-    gate.wait_held()
-    gate.drop()
-    _is_cut(client)
-    again = connect(proxy, session=client.client_id)
-    assert not again.exists(path)
-
-
-def test_a_gate_released_before_its_request_holds_nothing(proxy: FaultProxy, connect: Connect, path: str) -> None:
-    gate = proxy.hold_request("create")
-    gate.release()
-    assert connect(proxy).create(path).error == 0
-
-
-def test_a_cut_frees_a_gate(proxy: FaultProxy, connect: Connect, path: str) -> None:
-    client = connect(proxy)
-    gate = proxy.hold_request("create")
-    client.send("create", create_payload(path))
-    gate.wait_held()
-    proxy.cut()
-    assert not gate.held
-
-
-def test_requests_and_flights_are_counted(proxy: FaultProxy, connect: Connect, path: str) -> None:
-    client = connect(proxy)
-    assert proxy.counts() == {"connect": 1}
-    assert proxy.flights() == 0
-    client.send("create", create_payload(path))
-    client.send("getChildren", text("/") + b"\0")
-    client.receive()
-    client.receive()
-    client.call("ping")
-    client.call("delete", text(path) + b"\xff\xff\xff\xff")
-    assert proxy.counts() == {"connect": 1, "create": 1, "getChildren": 1, "ping": 1, "delete": 1}
-    assert proxy.bursts() == [["create", "getChildren"], ["delete"]]
-    assert proxy.flights() == 2
-    proxy.reset_counts()
-    assert (proxy.counts(), proxy.flights(), proxy.bursts()) == ({}, 0, [])
-
-
-def test_a_flight_begins_with_a_request_after_a_reply_to_the_flight_before(proxy: FaultProxy, connect: Connect) -> None:
-    client = connect(proxy)
-    first, second = proxy.hold_reply("sync"), proxy.hold_reply("getData")
-    client.send("exists", text("/") + b"\0")
-    client.send("sync", text("/"))
-    client.receive()
-    first.wait_held()
-    client.send("getData", text("/") + b"\0")  # one of two replies has come: this may follow from it
-    wait_until(lambda: proxy.counts()["getData"] == 1, 10, "the third request has come by")
-    first.release()
-    client.receive()
-    second.wait_held()
-    client.send("exists", text("/") + b"\0")  # an answer to an older flight does not end this one
-    wait_until(lambda: proxy.counts()["exists"] == 2, 10, "the fourth request has come by")
-    second.release()
-    assert proxy.bursts() == [["exists", "sync"], ["getData", "exists"]]
-
-
-def test_watch_notifications_are_counted_apart(
-    proxy: FaultProxy, witness: RawClient, connect: Connect, path: str
-) -> None:
-    client = connect(proxy)
-    client.exists(path, watch=True)
-    proxy.reset_counts()
-    witness.create(path)
-    wait_until(lambda: proxy.events() == 1, 10, "the watch has fired")
-    client.exists("/")
-    assert client.events == 1
-    assert proxy.counts() == {"exists": 1}
-
-
 @pytest.fixture
 def other_server(installed: None) -> Iterator[ZooKeeperServer]:
     with ZooKeeperServer() as server:
@@ -415,7 +231,7 @@ def test_retarget_leads_a_reconnect_to_another_server(
     proxy.retarget(other_server)
     assert not client.exists(path)  # old connections stay where they are
     proxy.retarget(other_server, cut=True)
-    _is_cut(client)
+    is_cut(client)
     assert connect(proxy).exists(path)
 
 
@@ -446,7 +262,7 @@ def test_two_proxies_have_faults_of_their_own(server: ZooKeeperServer, proxy: Fa
     with FaultProxy(proxy) as second:  # one behind the other
         near, far = connect(proxy), connect(second)
         second.cut()
-        _is_cut(far)
+        is_cut(far)
         assert near.exists("/")
 
 
@@ -456,7 +272,7 @@ def test_an_opaque_proxy_reads_nothing_and_still_cuts(server: ZooKeeperServer, c
         assert client.exists("/")
         assert proxy.counts() == {}
         proxy.cut()
-        _is_cut(client)
+        is_cut(client)
 
 
 def test_a_fault_may_be_set_from_any_thread_while_requests_fly(proxy: FaultProxy, connect: Connect) -> None:
@@ -493,7 +309,7 @@ def test_close_cuts_gives_the_port_back_and_is_final(server: ZooKeeperServer, co
     threads = threading.active_count()
     proxy.close()
     proxy.close()
-    _is_cut(client)
+    is_cut(client)
     assert threading.active_count() == threads - 1
     with pytest.raises(RuntimeError, match="closed"):
         proxy.cut()
