@@ -372,6 +372,15 @@ def test_a_silent_server_is_passed_over_for_a_round_while_there_are_others() -> 
         handler.create_connection(one.getsockname()).close()
 
 
+def test_a_silent_server_is_forgiven_when_another_has_answered() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        handler = Handler(10.0, time.monotonic, lambda: 2)
+        handler.create_connection(one.getsockname()).close()
+        handler.drop()
+        handler._handshaken(10.0)
+        handler.create_connection(one.getsockname()).close()
+
+
 def test_time_to_connect_is_a_third_of_the_session_divided_among_the_servers() -> None:
     handler = Handler(12.0, time.monotonic, lambda: 2, lambda _attempt: 0.0)
     assert handler._limit(12.0) == 2.0

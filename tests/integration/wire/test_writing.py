@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import threading
+import time
 from typing import Any
 
 import pytest
 
-from tests.integration.wire.link import own, wait_done
+from tests.integration.wire.link import close_in_time, own, wait_done
 from zkrecipes.port import Create, Exists, Get, Sync
 from zkrecipes.testing import FaultProxy, Server, wait_until
 from zkrecipes.wire_socket import BufferedSocket, WakeUp
@@ -97,6 +100,7 @@ def test_a_place_that_is_never_given_back_is_taken_back(
         wake._rouse()
         link.events.wait_for("connected", 2)
         assert call.result() == "dropped"
+        assert not wake._muted
         wake.leave(place, unfinished=False)  # the late one takes nothing from anybody
         assert link.ask(Get("/"))[0] == b""
 
@@ -111,6 +115,32 @@ def test_a_write_to_a_dead_connection_is_dropped(proxy: FaultProxy) -> None:
             wait_done(*calls)
             assert {call.result() for call in calls} == {"dropped"}
             link.events.wait_for("connected", count + 1)
+
+
+@pytest.mark.parametrize("another", [True, False])
+def test_what_the_network_does_not_take_at_once_follows_when_it_does(*, another: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        link = own("{}:{}".format(*listener.getsockname()), session_timeout=30.0)
+        link.transport.start()
+        server, _ = listener.accept()
+        server.recv(100)
+        handshake = struct.pack("!iiqi", 0, 30_000, 77, 16) + bytes(17)
+        server.sendall(struct.pack("!i", len(handshake)) + handshake)
+        link.events.wait_for("connected")
+        wake = link.transport.kazoo._connection._write_sock
+        wait_until(lambda: wake._asleep, 5.0, "the thread sleeps")
+        size = 50_000_000
+        link.send(Create("/large", bytes(size)))
+        wait_until(lambda: wake._asleep, 5.0, "the thread waits for the network")
+        before = time.monotonic()
+        if another:
+            link.send(Get("/"))
+        assert time.monotonic() - before < 0.5  # nothing waits under the step lock
+        server.settimeout(5.0)  # the next ping would come after ten seconds
+        while size > 0:
+            size -= len(server.recv(1_000_000))
+        server.close()
+        close_in_time(link)
 
 
 def test_a_forked_child_writes_nothing(zkr_server: Server) -> None:
