@@ -37,6 +37,7 @@ class Subject(NamedTuple):
         return f"{self.kind}-{self.driver}"
 
 
+ELECTIONS: Final = tuple(Subject("election", driver) for driver in DRIVERS)
 SUBJECTS: Final = tuple(Subject(kind, driver) for driver in DRIVERS for kind in KINDS)
 
 
@@ -191,6 +192,17 @@ class Party:
         """Delete a contender's node, as an operator would; call it on a party of its own."""
         node = self.line()[contender].node
         self.do(lambda: self.client.delete(f"{PATH}/{node}"))
+
+    def run(self, work: Callable[[Any], object], **options: Any) -> None:
+        """Election.run; under asyncio the work is run in a thread, and awaited."""
+        if self._loop is None:
+            self.recipe.run(work, **options)
+            return
+
+        async def awaited(leadership: Any) -> None:
+            await asyncio.to_thread(work, leadership)
+
+        self.do(lambda: self.recipe.run(awaited, **options))
 
     def close(self) -> None:
         self.do(self.client.close)

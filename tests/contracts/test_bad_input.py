@@ -135,6 +135,7 @@ def test_bad_arguments_of_operations(zkr_client: zkr.Client) -> None:
 def test_a_kind_and_a_callback_of_the_wrong_type(zkr_client: zkr.Client) -> None:
     """Both would do harm in silence: a node that stays for ever, a listener that is never called."""
     zk: Any = zkr_client
+    lock: Any = zkr.Lock(zk, "/lock")
     with pytest.raises(TypeError, match=r"kind must be a zkrecipes\.Kind, not str"):
         zk.create("/a", kind="ephemeral")
     with pytest.raises(TypeError, match=r"kind must be a zkrecipes\.Kind, not str"):
@@ -142,7 +143,7 @@ def test_a_kind_and_a_callback_of_the_wrong_type(zkr_client: zkr.Client) -> None
     with pytest.raises(TypeError, match="callback must be callable, not NoneType"):
         zk.on_state(None)
     with pytest.raises(TypeError, match="callback must be callable, not NoneType"):
-        zkr.Lock(zk, "/lock").acquire(5.0).lost.on_set(None)
+        lock.acquire(5.0).lost.on_set(None)
     assert zk.children("/") == ["lock"]
 
 
