@@ -66,6 +66,12 @@ class Notes:
         wait_until(lambda: not any(alive(pid) for pid in self.pids), limit, lambda: f"{self.pids} are gone")
 
 
+def guardian_of(process: subprocess.Popen[str]) -> int:
+    """The process between the program and its command."""
+    (pid,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return int(pid)
+
+
 def alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -105,7 +111,11 @@ class Cli:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
-            process.communicate()
+            process.wait()
+            # Not read to their end: whatever has gone wrong, something may still hold the other one.
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
 
 
 def events(text: str) -> list[dict[str, Any]]:

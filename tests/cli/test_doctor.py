@@ -143,6 +143,7 @@ def silent_server() -> Iterator[ZooKeeperServer]:
         yield server
 
 
+@pytest.mark.server
 def test_it_says_what_it_could_not_find_out(silent_server: ZooKeeperServer) -> None:
     found = findings(Cli(silent_server.hosts, ""))
     (tick,) = found["tick"]

@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 
 import zkrecipes as zkr
-from tests.cli.conftest import Cli, Notes, alive, events
+from tests.cli.conftest import Cli, Notes, alive, events, guardian_of
 from zkrecipes.testing import FaultProxy, wait_until
 
 PATH: Final = "/locks/job"
@@ -150,7 +150,8 @@ def test_what_the_command_left_running_does_not_outlive_the_lock(cli: Cli, zk: z
     free = next_holder_at(zk)
     assert ended.returncode == 4
     notes.nothing_lives(0.0)
-    assert len(notes.told) == 1
+    (told,) = notes.told
+    assert 0.5 < notes.last - told < 3.0  # it has the grace, T/8, to end by itself
     assert notes.last < free
 
 
@@ -167,11 +168,19 @@ def test_the_command_does_not_survive_a_killed_guardian(cli: Cli, zk: zkr.Client
     process = cli.start("lock", "run", PATH, "--", "sh", "-c", 'setsid "$@" & "$@"', "sh", *notes.command())
     notes.started()
     wait_until(lambda: len(notes.pids) == 2, 10.0, "both run")
-    guardian = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
-    os.kill(guardian, signal.SIGKILL)
+    os.kill(guardian_of(process), signal.SIGKILL)
     assert process.wait(10) == 128 + signal.SIGKILL
     notes.nothing_lives(0.0)
     assert notes.last < next_holder_at(zk)
+
+
+def test_the_command_does_not_survive_a_killed_guardian_of_a_frozen_wrapper(cli: Cli, notes: Notes) -> None:
+    process = cli.start("lock", "run", PATH, "--", *notes.command())
+    notes.started()
+    guardian = guardian_of(process)
+    process.send_signal(signal.SIGSTOP)
+    os.kill(guardian, signal.SIGKILL)
+    notes.nothing_lives()
 
 
 # --- the lock is lost -------------------------------------------------------------------------------------------------
@@ -189,7 +198,7 @@ def test_a_command_that_ignores_sigterm_is_killed_before_the_lease_ends(
     notes.nothing_lives(0.0)
     (told,) = notes.told
     # SIGTERM comes T/8 before the lease ends, SIGKILL T/32 before; and nobody else has the lock before that.
-    assert 0.2 < notes.last - told < 0.5
+    assert 0.05 < notes.last - told < 0.6
     assert notes.last < free
     acquired, ended = events(errors)
     assert acquired["event"] == "acquired"
@@ -229,14 +238,18 @@ def test_a_frozen_guardian_does_not_let_the_command_run_on(
 ) -> None:
     process = cli.start("lock", "run", PATH, *SHORT, "--", *notes.command(), hosts=zkr_proxy.hosts)
     notes.started()
-    guardian = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+    guardian = guardian_of(process)
     os.kill(guardian, signal.SIGSTOP)
     zkr_proxy.blackhole()
-    free = next_holder_at(zk)
-    assert process.wait(10) == 76
-    notes.nothing_lives(0.0)
-    assert not alive(guardian)
-    assert notes.last < free
+    try:
+        free = next_holder_at(zk)
+        assert process.wait(10) == 76
+        notes.nothing_lives(0.0)
+        assert not alive(guardian)
+        assert notes.last < free
+    finally:
+        if alive(guardian):
+            os.kill(guardian, signal.SIGKILL)
 
 
 def test_a_broken_lock_kills_the_command_at_once(cli: Cli, zk: zkr.Client, notes: Notes) -> None:
