@@ -343,69 +343,54 @@ class CuratorLock:
         self._peer.call("lock.release", name=self._name)
 
 
-@final
-class CuratorLatch:
-    """One LeaderLatch."""
+class _CuratorElection:
+    """What a latch and a selector have in common; commands are named after the kind."""
+
+    _kind: str
 
     def __init__(self, peer: CuratorPeer, name: str) -> None:
         self._peer = peer
         self.name = name
 
     def wait(self, timeout: float) -> bool:
-        """Wait until it leads, at most `timeout` seconds; whether it does."""
-        return self._peer.call(
-            "latch.await", name=self.name, timeout_ms=round(timeout * 1000), limit=timeout + _ANSWER_LIMIT
-        ).leads
+        """Wait until it leads, at most `timeout` seconds; whether it does. A selector: for a term not waited for yet."""
+        milliseconds, limit = round(timeout * 1000), timeout + _ANSWER_LIMIT
+        return self._peer.call(f"{self._kind}.await", name=self.name, timeout_ms=milliseconds, limit=limit).leads
 
     def leads(self) -> bool:
         """hasLeadership()."""
-        return self._peer.call("latch.leads", name=self.name, thread="questions").leads
+        return self._ask("leads").leads
 
     def participants(self) -> list[Participant]:
         """getParticipants(), in the order of the line."""
-        nodes = self._peer.call("latch.participants", name=self.name, thread="questions").participants
+        nodes = self._ask("participants").participants
         return [Participant(identity=one.identity, leads=one.leads) for one in nodes]
 
     def leader(self) -> str:
         """The id of getLeader()."""
-        return self._peer.call("latch.participants", name=self.name, thread="questions").leader
+        return self._ask("participants").leader
 
     def close(self) -> None:
-        """Resign, or leave the line."""
+        """Resign, or leave the line; a selector's term that runs is interrupted."""
         self._peer.call("election.close", name=self.name, thread="closer")
+
+    def _ask(self, what: str) -> _Result:
+        return self._peer.call(f"{self._kind}.{what}", name=self.name, thread="questions")
 
 
 @final
-class CuratorSelector:
+class CuratorLatch(_CuratorElection):
+    """One LeaderLatch."""
+
+    _kind = "latch"
+
+
+@final
+class CuratorSelector(_CuratorElection):
     """One LeaderSelector."""
 
-    def __init__(self, peer: CuratorPeer, name: str) -> None:
-        self._peer = peer
-        self.name = name
-
-    def wait(self, timeout: float) -> bool:
-        """Wait for a term that no earlier call has seen, at most `timeout` seconds; whether there was one."""
-        return self._peer.call(
-            "selector.await", name=self.name, timeout_ms=round(timeout * 1000), limit=timeout + _ANSWER_LIMIT
-        ).leads
-
-    def leads(self) -> bool:
-        """hasLeadership()."""
-        return self._peer.call("selector.leads", name=self.name, thread="questions").leads
+    _kind = "selector"
 
     def end_term(self) -> None:
         """Let takeLeadership() return."""
-        self._peer.call("selector.yield", name=self.name, thread="questions")
-
-    def participants(self) -> list[Participant]:
-        """getParticipants(), in the order of the line."""
-        nodes = self._peer.call("selector.participants", name=self.name, thread="questions").participants
-        return [Participant(identity=one.identity, leads=one.leads) for one in nodes]
-
-    def leader(self) -> str:
-        """The id of getLeader()."""
-        return self._peer.call("selector.participants", name=self.name, thread="questions").leader
-
-    def close(self) -> None:
-        """Stop taking part; a term that runs is interrupted."""
-        self._peer.call("election.close", name=self.name, thread="closer")
+        self._ask("yield")
