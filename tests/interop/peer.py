@@ -353,7 +353,7 @@ class _CuratorElection:
         self.name = name
 
     def wait(self, timeout: float) -> bool:
-        """Wait until it leads, at most `timeout` seconds; whether it does. A selector: for a term not waited for yet."""
+        """Wait until it leads, at most `timeout` seconds; whether it does. A selector: for a new term."""
         milliseconds, limit = round(timeout * 1000), timeout + _ANSWER_LIMIT
         return self._peer.call(f"{self._kind}.await", name=self.name, timeout_ms=milliseconds, limit=limit).leads
 
