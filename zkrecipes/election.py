@@ -278,16 +278,23 @@ class Election:
         """
         runtime = self._client.core.runtime
         if cancel is None:
-            return self._leadership(self._client.run(self._recipe.campaign(timeout)))
+            return self._client.run(self._campaign(timeout))
         cancelled = cancel.begin(runtime)
         try:
-            return self._leadership(self._client.run(self._recipe.campaign(timeout, cancelled)))
+            return self._client.run(self._campaign(timeout, cancelled))
         finally:
             cancel.end(runtime, cancelled)
 
     def try_campaign(self, timeout: Timeout = 0) -> Leadership | None:
         """Like campaign, but return None when others lead. An outage raises UnavailableError."""
-        term = self._client.run(self._recipe.try_campaign(timeout))
+        return self._client.run(self._try_campaign(timeout))
+
+    # The handle is made within the last step, so that no interrupt can part it from what was won.
+    async def _campaign(self, timeout: Timeout, cancelled: Pending[None] | None = None) -> Leadership:
+        return self._leadership(await self._recipe.campaign(timeout, cancelled))
+
+    async def _try_campaign(self, timeout: Timeout) -> Leadership | None:
+        term = await self._recipe.try_campaign(timeout)
         return None if term is None else self._leadership(term)
 
     def run(
@@ -315,7 +322,7 @@ class Election:
             led = 0
             while (terms is None or led < terms) and not until_cancelled.cancelled:
                 try:
-                    leadership = self._leadership(self._client.run(self._recipe.campaign(None, cancelled)))
+                    leadership = self._client.run(self._campaign(None, cancelled))
                 except CancelledError:
                     return
                 self._lead(work, leadership)

@@ -23,6 +23,8 @@ from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, Generic, TypeVar, cast, final
 
+from zkrecipes.signals import Undisturbed
+
 __all__ = ["Pending", "Tasks", "Wait", "first_of", "run_async", "run_blocking", "until_done"]
 
 T = TypeVar("T")
@@ -186,10 +188,11 @@ def run_blocking(algorithm: Algorithm[T], lock: AbstractContextManager[Any], now
     error: BaseException | None = None
     wait: Wait | None = None
     gate: _Gate | None = None
+    undisturbed = Undisturbed()
     while True:
         stepping = False
         try:
-            with lock:
+            with undisturbed, lock:
                 if gate is not None and wait is not None:
                     for pending in wait.pendings:
                         pending.remove_waiter(gate.open)
@@ -221,8 +224,9 @@ async def run_async(algorithm: Algorithm[T], lock: AbstractContextManager[Any], 
     """Step `algorithm` on the running event loop until it returns; cancellation is thrown into it."""
     loop = asyncio.get_running_loop()
     error: BaseException | None = None
+    undisturbed = Undisturbed()
     while True:
-        with lock:
+        with undisturbed, lock:
             try:
                 wait = algorithm.send(None) if error is None else algorithm.throw(error)
             except StopIteration as stop:

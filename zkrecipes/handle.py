@@ -4,12 +4,16 @@ Promises: `valid` is True only while we can prove that we hold it, computed from
 once; `release` can be called again, from any thread, and never raises for a lost hold; a guarded write is refused by
 the server itself if we do not hold it any more.
 
+A handle must be kept: one that is dropped unreleased is released soon after, with a warning in the log.
+
 Does not promise: that work stops by itself when the hold is lost. Ask `valid` or `raise_if_lost()` before each step
 that matters, and guard each write.
 """
 
 from __future__ import annotations
 
+import weakref
+from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from types import TracebackType
@@ -114,6 +118,9 @@ class HandleState:
         self._core = core
         self._grip = grip
         self.path = label
+        # A handle that nobody has any more, as after an interrupt between its making and the assignment, could never be
+        # released. The finaliser may run anywhere, so it takes no lock; the sweep releases it.
+        weakref.finalize(self, _collected, core.nodes.collected, grip).atexit = False
 
     @property
     def token(self) -> int:
@@ -178,6 +185,11 @@ class HandleState:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path} token={self.token} turn={self.turn} {self.state.value}>"
+
+
+def _collected(collected: deque[Grip], grip: Grip) -> None:
+    if not grip.released:
+        collected.append(grip)
 
 
 class Handle(HandleState):

@@ -32,6 +32,17 @@ class LostReason(Enum):
 R = TypeVar("R")
 
 
+def checked_callback(callback: Callable[..., object]) -> None:
+    """Check a callback when it is given, not when it is called.
+
+    Raises:
+        TypeError: It cannot be called.
+    """
+    if not callable(callback):
+        message = f"callback must be callable, not {type(callback).__name__}"
+        raise TypeError(message)
+
+
 @final
 class Registration:
     """A callback that is registered. `cancel()` takes it off again; cancelling twice does no harm."""
@@ -82,6 +93,7 @@ class SignalState(Generic[R]):
 
     def on_set(self, callback: Callable[[R], None]) -> Registration:
         """Call `callback(reason)` when it fires; at once, if it has."""
+        checked_callback(callback)
         with self._runtime.lock:
             if self._reason is not None:
                 self._dispatch(callback, self._reason)

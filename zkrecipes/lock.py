@@ -272,11 +272,18 @@ class _ThreadLock:
             ForeignNodeError: The path holds nodes of another recipe or layout.
             AccessDeniedError: The ACL forbids it.
         """
-        return self._handle(self._client.run(self._recipe.acquire(timeout, cancel)))
+        return self._client.run(self._acquire(timeout, cancel))
 
     def try_acquire(self, timeout: Timeout = 0) -> LockHandle | None:
         """Like acquire, but return None when others hold it. An outage raises UnavailableError."""
-        grip = self._client.run(self._recipe.try_acquire(timeout))
+        return self._client.run(self._try_acquire(timeout))
+
+    # The handle is made within the last step, so that no interrupt can part it from what was acquired.
+    async def _acquire(self, timeout: Timeout, cancel: Cancel | None) -> LockHandle:
+        return self._handle(await self._recipe.acquire(timeout, cancel))
+
+    async def _try_acquire(self, timeout: Timeout) -> LockHandle | None:
+        grip = await self._recipe.try_acquire(timeout)
         return None if grip is None else self._handle(grip)
 
     def contenders(self, *, timeout: Timeout | DefaultTimeout = DEFAULT) -> list[Contender]:

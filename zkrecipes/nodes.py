@@ -18,7 +18,7 @@ from typing import final
 from zkrecipes.calls import Call, Unsettled
 from zkrecipes.errors import NodeNotFoundError, ZkRecipesError
 from zkrecipes.flow import Pending, first_of
-from zkrecipes.hold import Hold
+from zkrecipes.hold import Grip, Hold
 from zkrecipes.paths import ancestors
 from zkrecipes.port import OPEN_ACL, Acl, Check, Children, Create, Delete, Kind, Multi, Stat
 from zkrecipes.session import Session
@@ -26,6 +26,9 @@ from zkrecipes.session import Session
 __all__ = ["Attempt", "Nodes"]
 
 logger = logging.getLogger("zkrecipes.nodes")
+
+SWEEP = 0.25
+"""Seconds between two looks for what was collected, at most."""
 
 
 @final
@@ -91,6 +94,8 @@ class Nodes:
         self.runtime = session.runtime
         self.acl = acl
         self._orphans: deque[_Trace] = deque()
+        self.collected: deque[Grip] = deque()
+        """Grips whose handles were collected unreleased."""
         self._live: dict[int, _Trace] = {}
         session.on_given_up = self._remove_given_up
 
@@ -197,7 +202,11 @@ class Nodes:
         while not self.session.closed:
             while self._orphans:
                 self._reap(self._orphans.popleft())
-            pause = self.session.timeout / 6 or math.inf
+            while self.collected:
+                grip = self.collected.popleft()
+                logger.warning("A handle of %s was dropped without release(); it is released now", grip.hold.path)
+                self.runtime.spawn(grip.release(), "release a dropped handle")
+            pause = min(SWEEP, self.session.timeout / 6) or math.inf
             await first_of(self.session.changed, until=self.runtime.now() + pause)
 
     async def _remove_to_the_end(self, trace: _Trace) -> None:

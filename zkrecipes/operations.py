@@ -64,6 +64,18 @@ def checked_data(data: bytes) -> bytes:
     return bytes(data)
 
 
+def checked_kind(kind: Kind) -> Kind:
+    """Check a node's kind.
+
+    Raises:
+        TypeError: It is no Kind.
+    """
+    if not isinstance(kind, Kind):
+        message = f"kind must be a zkrecipes.Kind, such as Kind.EPHEMERAL, not {kind!r}"
+        raise TypeError(message)
+    return kind
+
+
 @final
 class Operations:
     """One method an operation; all of them are algorithms."""
@@ -96,7 +108,7 @@ class Operations:
         deadline = self.core.deadline(timeout)
         access = self.core.nodes.acl if acl is None else acl_tuple(acl)
         full = self.full(path)
-        request = Create(full, checked_data(data), kind, sequential, access)
+        request = Create(full, checked_data(data), checked_kind(kind), sequential, access)
         try:
             made: Created = await self.core.ask(request, deadline, path)
         except NodeNotFoundError:
@@ -194,7 +206,7 @@ class Plan:
     ) -> None:
         """Create a node; the result is its path."""
         access = self._operations.core.nodes.acl if acl is None else acl_tuple(acl)
-        self.add(Create(self._operations.full(path), checked_data(data), kind, sequential, access))
+        self.add(Create(self._operations.full(path), checked_data(data), checked_kind(kind), sequential, access))
 
     def set(self, path: str, data: bytes, *, version: int = -1) -> None:
         """Replace a node's data; the result is its Stat."""

@@ -20,7 +20,7 @@ from zkrecipes.calls import Call, Unsettled
 from zkrecipes.errors import ClosedError, ForkedError, UnavailableError
 from zkrecipes.flow import Pending, first_of
 from zkrecipes.heartbeat import Heartbeat
-from zkrecipes.hold import Hold, LostReason, Registration
+from zkrecipes.hold import Hold, LostReason, Registration, checked_callback
 from zkrecipes.lease import Lease
 from zkrecipes.observe import Observations
 from zkrecipes.port import Children, Exists, Get, Request, Runtime, State, Transport, is_write
@@ -177,6 +177,7 @@ class Session:
 
     def on_state(self, callback: Callable[[State], None]) -> Registration:
         """Tell `callback` each change of state, once each and in order, on the dispatcher."""
+        checked_callback(callback)
         with self.runtime.lock:
             self._listeners.append(callback)
         return Registration(lambda: self._forget_listener(callback))

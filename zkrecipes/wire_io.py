@@ -85,7 +85,7 @@ class Handler:
         current: The connection that was made last.
         last_error: Why there is no connection, with a remedy; empty if unknown.
         authentication_failed: Whether that was for a certificate.
-        addresses: All servers that were tried.
+        answered: The addresses that have answered a handshake.
     """
 
     name = "zkrecipes"
@@ -106,7 +106,7 @@ class Handler:
         self.current: BufferedSocket | None = None
         self.last_error = ""
         self.authentication_failed = False
-        self.addresses: set[tuple[str, int]] = set()
+        self.answered: set[tuple[str, int]] = set()
         self._now = now
         self._servers = servers
         self._pause = pause
@@ -117,6 +117,7 @@ class Handler:
         self._connected_at: float | None = None
         self._failed_rounds = 0
         self._tried = False
+        self._tried_ever: set[tuple[str, int]] = set()
         self._silent: tuple[str, int] | None = None
         self._silent_rounds = 0
 
@@ -249,8 +250,8 @@ class Handler:
         """
         self._tried = True
         self._look_back()
-        self.addresses.add(address)
-        if address == self._silent and self._silent_rounds > 0 and max(self._servers(), len(self.addresses)) > 1:
+        self._tried_ever.add(address)
+        if address == self._silent and self._silent_rounds > 0 and max(self._servers(), len(self._tried_ever)) > 1:
             message = "passed over, since it was silent a moment ago"
             raise ConnectionRefusedError(errno.ECONNREFUSED, message)
         limit = self._limit(timeout)
@@ -315,6 +316,8 @@ class Handler:
         if negotiated > 0:
             self.session_timeout = negotiated
             self._connected_at = self._now()
+            if self.current is not None:
+                self.answered.add(self.current.address)
         else:
             # The old session is refused as expired; a new one can be had at once.
             self._failed_rounds = 0

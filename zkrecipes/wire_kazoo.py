@@ -63,9 +63,9 @@ class KazooLink:
     @property
     def servers(self) -> int:
         """How many servers there are to choose from."""
-        # One name may stand for several servers.
-        seen = len(self._handler.addresses) if self._handler is not None else 0
-        return max(len(self.kazoo.hosts), seen)
+        # One name may stand for several servers; or, as localhost, for two addresses of which one answers.
+        answered = len(self._handler.answered) if self._handler is not None else 0
+        return max(len(self.kazoo.hosts), answered)
 
     @property
     def server(self) -> str:

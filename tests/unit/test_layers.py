@@ -20,7 +20,7 @@ PUBLIC: Final = "zkrecipes"  # zkrecipes/__init__.py
 # From the ground up. A module imports from the lines above its own, never from its own line or from below. A package
 # (aio, cli, testing) counts as one module. Imports under TYPE_CHECKING are free: they are names, not dependencies.
 RECIPES: Final = (
-    ("errors", "timing", "lease", "paths", "health", "settings"),
+    ("errors", "timing", "lease", "paths", "health", "settings", "signals"),
     ("flow", "layouts"),
     ("line",),
     ("port", "patience"),
@@ -60,7 +60,7 @@ MAY_USE_KAZOO_INTERNALS: Final = frozenset({"wire*"})
 # Algorithms run under three drivers, one of them with a virtual clock and a seeded scheduler. Whatever brings in real
 # time, real threads, chance or the order of a set would make a simulated schedule say nothing, or not replay.
 # `flow` holds the drivers themselves.
-ALGORITHMS: Final = frozenset(unit for layer in RECIPES for unit in layer) - {"flow"}
+ALGORITHMS: Final = frozenset(unit for layer in RECIPES for unit in layer) - {"flow", "signals"}
 NOT_IN_ALGORITHMS: Final = frozenset(
     {"threading", "asyncio", "time", "datetime", "random", "uuid", "os", "socket", "secrets", "queue", "kazoo"}
 )

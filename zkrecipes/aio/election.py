@@ -90,10 +90,10 @@ class Election:
 
         async def begin() -> Leadership:
             if cancel is None:
-                return self._leadership(await self._client.run(self._recipe.campaign(timeout)))
+                return await self._client.run(self._campaign(timeout))
             cancelled = cancel.begin(self._client.core.runtime)
             try:
-                return self._leadership(await self._client.run(self._recipe.campaign(timeout, cancelled)))
+                return await self._client.run(self._campaign(timeout, cancelled))
             finally:
                 cancel.end(self._client.core.runtime, cancelled)
 
@@ -101,7 +101,14 @@ class Election:
 
     async def try_campaign(self, timeout: Timeout = 0) -> Leadership | None:
         """Like campaign, but return None when others lead. An outage raises UnavailableError."""
-        term = await self._client.run(self._recipe.try_campaign(timeout))
+        return await self._client.run(self._try_campaign(timeout))
+
+    # The handle is made within the last step, so that no interrupt can part it from what was won.
+    async def _campaign(self, timeout: Timeout, cancelled: Pending[None] | None = None) -> Leadership:
+        return self._leadership(await self._recipe.campaign(timeout, cancelled))
+
+    async def _try_campaign(self, timeout: Timeout) -> Leadership | None:
+        term = await self._recipe.try_campaign(timeout)
         return None if term is None else self._leadership(term)
 
     async def run(
@@ -124,10 +131,10 @@ class Election:
             led = 0
             while (terms is None or led < terms) and not until_cancelled.cancelled:
                 try:
-                    term = await self._client.run(self._recipe.campaign(None, cancelled))
+                    leadership = await self._client.run(self._campaign(None, cancelled))
                 except CancelledError:
                     return
-                await self._lead(work, self._leadership(term))
+                await self._lead(work, leadership)
                 led += 1
         finally:
             until_cancelled.end(runtime, cancelled)

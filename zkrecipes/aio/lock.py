@@ -49,13 +49,20 @@ class _TaskLock:
         """
 
         async def begin() -> LockHandle:
-            return self._handle(await self._client.run(self._recipe.acquire(timeout, cancel)))
+            return await self._client.run(self._acquire(timeout, cancel))
 
         return Opening(begin)
 
     async def try_acquire(self, timeout: Timeout = 0) -> LockHandle | None:
         """Like acquire, but return None when others hold it. An outage raises UnavailableError."""
-        grip = await self._client.run(self._recipe.try_acquire(timeout))
+        return await self._client.run(self._try_acquire(timeout))
+
+    # The handle is made within the last step, so that no interrupt can part it from what was acquired.
+    async def _acquire(self, timeout: Timeout, cancel: Cancel | None) -> LockHandle:
+        return self._handle(await self._recipe.acquire(timeout, cancel))
+
+    async def _try_acquire(self, timeout: Timeout) -> LockHandle | None:
+        grip = await self._recipe.try_acquire(timeout)
         return None if grip is None else self._handle(grip)
 
     async def contenders(self, *, timeout: Timeout | DefaultTimeout = DEFAULT) -> list[Contender]:

@@ -1,0 +1,74 @@
+"""Keeps signal handlers out of a step."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final, final
+
+__all__ = ["Undisturbed"]
+
+Handler = Callable[[int, FrameType | None], Any]
+
+# Without the enums around them, which cost more than the calls; the standard library keeps what it wraps.
+_get: Final[Callable[[int], Any]] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+_set: Final[Callable[[int, Handler], Any]] = getattr(signal.signal, "__wrapped__", signal.signal)
+
+# Those for which programs set handlers that raise. To look at all 64 would cost more than a step.
+_USUAL: Final = tuple(
+    int(getattr(signal, name))
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
+)
+
+
+@final
+class Undisturbed:
+    """A context in which signals are put off; what arrives meanwhile is handled on leaving.
+
+    A handler that raises (Ctrl-C does) would otherwise stop a step half way, between the entry in a table and the bytes
+    on the wire, and break what every other caller of the client stands on. A step does not block, so it is soon over.
+    Python runs handlers in the main thread alone; elsewhere this does nothing. Made anew for each run of an algorithm.
+    """
+
+    __slots__ = ("_arrived", "_handlers")
+
+    def __init__(self) -> None:
+        self._arrived: list[int] = []
+        self._handlers: tuple[tuple[int, Handler], ...] = ()
+        if threading.current_thread() is threading.main_thread():
+            found = [(number, _get(number)) for number in _USUAL]
+            self._handlers = tuple((number, handler) for number, handler in found if callable(handler))
+
+    def __enter__(self) -> None:
+        if self._handlers:
+            try:
+                for number, _ in self._handlers:
+                    _set(number, self._note)
+            except BaseException:
+                # One that was not put off yet has raised.
+                self._restore(0)
+                raise
+
+    def __exit__(self, *_: object) -> None:
+        if self._handlers:
+            self._restore(0)
+            if self._arrived:
+                arrived, self._arrived = self._arrived, []
+                for number, handler in self._handlers:
+                    if number in arrived:
+                        handler(number, sys._getframe(1))  # noqa: SLF001 - what Python gives to a handler, too
+
+    def _restore(self, index: int) -> None:
+        # A handler that is back in its place may raise before the next one is.
+        if index < len(self._handlers):
+            try:
+                _set(*self._handlers[index])
+            finally:
+                self._restore(index + 1)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self._arrived.append(number)
