@@ -124,6 +124,7 @@ class Party:
         connect: Callable[..., Any] = zkr.connect if loop is None else zkr_aio.connect
         self.client: Any = self.do(lambda: connect(hosts, namespace=namespace, session_timeout=session_timeout))
         self.recipe = self.make(**options)
+        self._held: list[Any] = []  # a handle that nobody has any more would be released
 
     def make(self, path: str = PATH, **options: Any) -> Any:
         """Another recipe on the same client."""
@@ -146,7 +147,9 @@ class Party:
 
     def acquire(self, timeout: float | None = LIMIT, **options: Any) -> Any:
         verb = "campaign" if self.subject.kind == "election" else "acquire"
-        return self.do(lambda: getattr(self.recipe, verb)(timeout, **options))
+        handle = self.do(lambda: getattr(self.recipe, verb)(timeout, **options))
+        self._held.append(handle)
+        return handle
 
     def acquire_later(self, timeout: float | None = LIMIT, **options: Any) -> Later:
         """In another thread; returns when it stands in line, or has ended."""
@@ -157,7 +160,9 @@ class Party:
 
     def try_acquire(self, *timeout: float) -> Any:
         verb = "try_campaign" if self.subject.kind == "election" else "try_acquire"
-        return self.do(lambda: getattr(self.recipe, verb)(*timeout))
+        handle = self.do(lambda: getattr(self.recipe, verb)(*timeout))
+        self._held.append(handle)
+        return handle
 
     def line(self) -> list[zkr.Contender]:
         verb = "participants" if self.subject.kind == "election" else "contenders"
