@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -108,6 +109,17 @@ def test_a_call_that_kazoo_refuses_at_once_is_dropped_with_the_connection() -> N
     transport._state_changed("SUSPENDED")
     assert events.told[1:] == [("dropped", first), ("dropped", second), ("disconnected",)]
     assert given[0].serialize() == HARMLESS_READ
+
+
+def test_a_server_counts_when_it_has_answered() -> None:
+    transport, _, _ = unconnected()
+    handler = transport._handler
+    assert handler is not None
+    for port, answers in ((1, True), (2, False), (1, True), (3, True)):
+        handler.current = SimpleNamespace(address=("127.0.0.1", port))  # type: ignore[assignment]
+        if answers:
+            handler._handshaken(10.0)
+    assert transport.servers == 2
 
 
 def test_a_connection_is_told_once() -> None:
