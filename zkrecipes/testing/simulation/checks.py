@@ -45,13 +45,14 @@ class ThirdParty:
 
 @final
 class _Held:
-    __slots__ = ("client", "freezes", "grip", "works_until")
+    __slots__ = ("client", "doubted", "freezes", "grip", "works_until")
 
     def __init__(self, client: SimulatedClient, grip: Gripped) -> None:
         self.client = client
         self.grip = grip
         self.works_until = 0.0
         self.freezes = 0
+        self.doubted = False
 
     def believes(self) -> bool:
         """What `valid` would say now. Asking must not change what it says later, so the latch is set back."""
@@ -85,6 +86,9 @@ class Exclusion:
         if token > self._token:
             self._token, self._path = token, grip.hold.path
         self.takeovers += 1
+        if not grip.valid and client.process.alive and not self._third_party.touched(grip.hold):
+            message = f"{client.name} was given {grip.hold.path}, which it could not prove to hold"
+            raise Violation(message, self._world.seed)
         self._held.append(_Held(client, grip))
 
     def over(self, grip: Gripped) -> None:
@@ -100,10 +104,19 @@ class Exclusion:
 
     def check(self) -> None:
         """At this instant."""
+        if not self._held:
+            return
+        believers = []
+        for held in self._held:
+            if not held.believes():
+                held.doubted = True
+            elif held.doubted:
+                self._complain("a hold that was lost came back to life", [held])
+            elif held.client.process.alive:
+                believers.append(held)
         if len(self._held) < 2:
             return
-        self._held = [held for held in self._held if held.client.process.alive]
-        believers = [held for held in self._held if held.believes() and not self._third_party.touched(held.grip.hold)]
+        believers = [held for held in believers if not self._third_party.touched(held.grip.hold)]
         if len(believers) > 1:
             self._complain("two valid handles at once", believers)
         workers = [held for held in self._held if self._runs(held)]
@@ -111,7 +124,9 @@ class Exclusion:
             self._complain("two pieces of work at once", workers)
 
     def _runs(self, held: _Held) -> bool:
-        if self._world.now >= held.works_until or self._third_party.touched(held.grip.hold):
+        if self._world.now >= held.works_until or not held.client.process.alive:
+            return False
+        if self._third_party.touched(held.grip.hold):
             return False
         # Work that is frozen does not run, and cannot be blamed for what it does before it looks again.
         return held.client.process.freezes == held.freezes

@@ -13,6 +13,7 @@ from typing import Any, final
 
 from zkrecipes.calls import Call
 from zkrecipes.core import Core
+from zkrecipes.heartbeat import Heartbeat
 from zkrecipes.nodes import Nodes
 from zkrecipes.port import Code, Exists, Request, TransportEvents
 from zkrecipes.session import Session
@@ -285,9 +286,13 @@ class SimulatedClient:
         self.transport = SimulatedTransport(self.process, ensemble, self.session, timeout, delay)
         self.session.transport = self.transport
         self.core = Core(Nodes(self.session), identity=name)
-        self.runtime.spawn(self.session.keep(), "heartbeat")
+        self.runtime.spawn(Heartbeat(self.session).keep(), "heartbeat")
         self.runtime.spawn(self.core.nodes.sweep(), "sweep")
         self.transport.start()
+
+    def end(self) -> None:
+        """Forget everything that it was doing, at the end of a schedule."""
+        self.runtime.end()
 
     def freeze(self, seconds: float) -> None:
         """As SIGSTOP, and SIGCONT after so many seconds. Its kernel goes on: bytes wait in the socket."""

@@ -12,7 +12,7 @@ from zkrecipes.errors import AcquireTimeoutError, CancelledError, ForeignNodeErr
 from zkrecipes.flow import Pending, Wait, first_of
 from zkrecipes.handoff import LocalHandoff
 from zkrecipes.hold import Grip
-from zkrecipes.leadership import Term
+from zkrecipes.leadership import Term, largest_grace
 from zkrecipes.lock import RELEASE_LIMIT, Cancel, LockRecipe
 from zkrecipes.testing.simulation.checks import Exclusion, Ledger, ThirdParty
 from zkrecipes.testing.simulation.client import SimulatedClient
@@ -99,7 +99,7 @@ class _User:
 
     async def _turn(self, identity: bytes) -> None:
         contest = self.contest
-        await _pause(self, contest.pace * contest.world.chance())
+        await _pause(self, min(contest.pace, 2.0) * contest.world.chance())
         if contest.kind == "election":
             await self.client.session.ready(math.inf)
         timeout = contest.draw_timeout()
@@ -200,9 +200,11 @@ class Contest:
         seed: Decides everything.
         kind: What the clients contend for.
         quiet: Without faults.
+        siege: Whether somebody holds nearly all the time while servers freeze and lose each other, which is hard on the
+            lease; drawn if None.
     """
 
-    def __init__(self, seed: int, kind: Kind = "lock", *, quiet: bool = False) -> None:
+    def __init__(self, seed: int, kind: Kind = "lock", *, quiet: bool = False, siege: bool | None = None) -> None:
         self.world = world = World(seed)
         self.kind = kind
         chance = world.chance
@@ -231,21 +233,28 @@ class Contest:
             )
             for number in range(1, 3 + int(chance() * 2))
         ]
-        self.pace = (0.1, 0.5, 2.0)[int(chance() * 3)]
-        self.end = 10.0
+        drawn = chance() < 0.25
+        self.siege = drawn if siege is None else siege
+        self.pace = 12.0 if self.siege else (0.1, 0.5, 2.0)[int(chance() * 3)]
+        self.end = 20.0 if self.siege else 10.0
+        starved = chance() < 0.2
+        for client in self.clients:
+            client.process.starved = 0.01 if starved else 0.0
         self.third_party = ThirdParty()
         self.exclusion = Exclusion(world, self.third_party)
         self.ledger = Ledger(world, f"{PATH}/")
         self._layout = self._draw_layout()
         self._handoff = LocalHandoff(max_turns=3) if kind == "lock" and chance() < 0.15 else None
         self._suspended = "stop" if chance() < 0.5 else "keep_until_deadline"
+        self._grace = chance() if chance() < 0.5 else 0.0
         users = 2 if self._handoff is not None or chance() < 0.2 else 1
         self.users = [_User(self, client, number) for client in self.clients for number in range(1, 1 + users)]
         self._faults = Faults(
             self.ensemble, self.clients, self.third_party, prefix=f"{PATH}/", unit=self.timeout, end=self.end
         )
         if not quiet:
-            self._faults.plan(2 + int(chance() * 6), third_party=chance() < 0.15, calls=self._hurt)
+            count = 2 + int(chance() * (8 if self.siege else 6))
+            self._faults.plan(count, third_party=chance() < 0.15, servers_only=self.siege, calls=self._hurt)
         self.forgotten = 0
         self.ensemble.on_commit = self._committed
         world.after_event = self.exclusion.check
@@ -260,7 +269,7 @@ class Contest:
     def draw_timeout(self) -> float | None:
         """How long a user waits."""
         choice = self.world.chance()
-        if choice < 0.45:
+        if choice < 0.45 or self.siege:
             return None
         return 0.0 if choice < 0.55 else self.world.uniform(0.05, 1.2 * self.timeout)
 
@@ -280,7 +289,7 @@ class Contest:
             data=b"",
             layout=self._layout,
             on_suspended=self._suspended,
-            stop_grace=None,
+            stop_grace=None if self._grace == 0 else self._grace * largest_grace(client.core),
         )
         cancelled = cancel.begin(client.runtime)
         try:
@@ -306,6 +315,13 @@ class Contest:
         Raises:
             Violation: A promise was broken.
         """
+        try:
+            self._play()
+        finally:
+            for client in self.clients:
+                client.end()
+
+    def _play(self) -> None:
         for user in self.users:
             user.next()
         world = self.world

@@ -45,6 +45,8 @@ class Ensemble:
         self.delay = delay
         self.container_interval = container_interval
         self.quorum = size // 2 + 1
+        # Leaders start at any time, so their pings and the whole ticks in which sessions expire are not in step.
+        self.phase = world.uniform(0.0, tick)
         self.on_commit: Callable[[Txn], None] = lambda _txn: None
         self._gates: dict[tuple[int, int], Gate] = {}
         self._epoch = 0
@@ -134,10 +136,11 @@ class Ensemble:
         self.world.note(server.name, "is frozen for %.2f s", seconds)
         server.frozen_until = max(server.frozen_until, self.world.now + seconds)
 
-    def separate(self, one: Server, other: Server, seconds: float) -> None:
-        """Nothing passes between two servers for a while."""
-        self.world.note(one.name, "and %s hear nothing of each other for %.2f s", other.name, seconds)
-        for gate in (self.gate(one, other), self.gate(other, one)):
+    def separate(self, one: Server, other: Server, seconds: float, *, back: bool = True) -> None:
+        """Nothing passes from one server to another, nor back unless told otherwise, for a while."""
+        how = "hear nothing of each other" if back else "go apart one way"
+        self.world.note(one.name, "and %s %s for %.2f s", other.name, how, seconds)
+        for gate in (self.gate(one, other), self.gate(other, one))[: 2 if back else 1]:
             gate.shut_until = max(gate.shut_until, self.world.now + seconds)
 
     def kill(self, server: Server) -> None:

@@ -49,10 +49,17 @@ class Faults:
         self._scale = unit / 4
         self._hurtable_calls: Callable[[SimulatedClient], None] = lambda _client: None
 
-    def plan(self, count: int, *, third_party: bool = False, crashes: bool = True, calls: Callable[[SimulatedClient], None]) -> None:
+    def plan(
+        self,
+        count: int,
+        *,
+        calls: Callable[[SimulatedClient], None],
+        third_party: bool = False,
+        servers_only: bool = False,
+    ) -> None:
         """Draw so many faults. `calls` interrupts or abandons something that a client's user is waiting for."""
         self._hurtable_calls = calls
-        kinds = [*self._client_faults(crashes=crashes), *self._server_faults()]
+        kinds = self._server_faults() if servers_only else [*self._client_faults(), *self._server_faults()]
         if third_party:
             kinds += [self.delete_node, self.close_session]
         chosen = [kinds[int(self.world.chance() * len(kinds))] for _ in range(max(1, count // 2))]
@@ -61,8 +68,8 @@ class Faults:
             self.world.at(self.world.uniform(0.2, self.end * 0.75), chosen[int(self.world.chance() * len(chosen))])
         self.world.at(self.end, self.heal)
 
-    def _client_faults(self, *, crashes: bool) -> list[Callable[[], None]]:
-        faults = [
+    def _client_faults(self) -> list[Callable[[], None]]:
+        return [
             self.cut,
             self.cut,
             self.isolate,
@@ -77,8 +84,8 @@ class Faults:
             *(functools.partial(self.cut_behind, kind) for kind in (Create, Delete)),
             self.hurt_call,
             self.hurt_call,
+            self.crash,
         ]
-        return [*faults, self.crash] if crashes else faults
 
     def _server_faults(self) -> list[Callable[[], None]]:
         if len(self.ensemble.servers) == 1:
@@ -86,6 +93,7 @@ class Faults:
         return [
             self.freeze_leader,
             self.freeze_leader,
+            self.freeze_between_pings,
             self.freeze_any,
             self.depose,
             self.depose,
@@ -190,17 +198,29 @@ class Faults:
         if leader is not None:
             self.ensemble.freeze(leader, self._length())
 
+    def freeze_between_pings(self) -> None:
+        """The leader is stopped just before it pings, wakes for a few milliseconds, and is stopped again for long."""
+        leader = self.ensemble.leader
+        if leader is None or leader.leading is None or leader.frozen_until > self.world.now:
+            return
+        wait = max(0.0, leader.leading.next_beat - self.world.now - 0.1 * self._scale * self.world.chance())
+        short = self._scale * self.world.uniform(0.05, 0.7)
+        self.world.at(wait, self.ensemble.freeze, leader, short)
+        again = wait + short + 0.01 * self._scale * self.world.chance()
+        long = min(self._scale * self.world.uniform(1.0, 5.0), max(0.0, self.end - self.world.now - again))
+        self.world.at(again, self.ensemble.freeze, leader, long)
+
     def freeze_any(self) -> None:
         """Any server is stopped for a while."""
         self.ensemble.freeze(self._server(), self._length())
 
     def depose(self) -> None:
         """The leader is cut off from its followers, not from its clients."""
-        leader, length = self.ensemble.leader, self._length(2)
+        leader, length, both = self.ensemble.leader, self._length(2), self.world.chance() < 0.7
         if leader is not None:
             for other in self.ensemble.servers:
                 if other is not leader:
-                    self.ensemble.separate(leader, other, length)
+                    self.ensemble.separate(leader, other, length, back=both)
 
     def cut_follower(self) -> None:
         """A server is cut off from the others, not from its clients."""

@@ -56,7 +56,13 @@ class _Tracked:
 
 @final
 class Leading:
-    """A server's time as the leader."""
+    """A server's time as the leader.
+
+    Attributes:
+        established: Whether a quorum follows it.
+        head: The tree with everything that has been proposed.
+        next_beat: When it pings its followers next.
+    """
 
     def __init__(self, server: Server, epoch: int) -> None:
         self.server = server
@@ -79,6 +85,7 @@ class Leading:
         self._tracked: dict[int, _Tracked] = {}
         self._note("leads epoch %d with %d entries, %d of them committed", epoch, len(server.log), server.committed)
         self._count_acknowledgements()
+        self.next_beat = self.world.now + self.ensemble.tick / 2
         server.later(self.ensemble.tick / 2, self._beat)
 
     def _note(self, text: str, *args: object) -> None:
@@ -224,11 +231,13 @@ class Leading:
 
     def _bucket(self, timeout: float) -> float:
         tick = self.ensemble.tick
-        return ((self.world.now + timeout) // tick + 1) * tick
+        phase = self.ensemble.phase
+        return ((self.world.now + timeout + phase) // tick + 1) * tick - phase
 
     def _until_next_tick(self) -> float:
         tick = self.ensemble.tick
-        return (self.world.now / tick + 1e-6) // 1 * tick + tick - self.world.now
+        now = self.world.now + self.ensemble.phase
+        return (now / tick + 1e-6) // 1 * tick + tick - now
 
     def _check_session(self, session: int, by: object) -> None:
         tracked = self._tracked.get(session)
@@ -272,7 +281,7 @@ class Leading:
             return
         self.server.later(self._until_next_tick(), self._expire)
         for session, tracked in list(self._tracked.items()):
-            if tracked.expiry <= self.world.now and not tracked.closing:
+            if tracked.expiry <= self.world.now + 1e-6 and not tracked.closing:
                 self._note("expires session %d", session)
                 self.close_session(session)
 
@@ -297,6 +306,7 @@ class Leading:
     def _beat(self) -> None:
         if not self.active:
             return
+        self.next_beat = self.world.now + self.ensemble.tick / 2
         self.server.later(self.ensemble.tick / 2, self._beat)
         self._half = not self._half
         if not self._half:

@@ -29,7 +29,8 @@ class Process(Pausable):
 
     Attributes:
         alive: False after a crash: nothing of it ever happens again.
-        freezes: How often it has been frozen.
+        freezes: How often it has been frozen, or one of its threads starved.
+        starved: How often, of 1, a thread gets no processor for up to three seconds.
         pace: The longest time between the moment when an algorithm may go on and its next step.
     """
 
@@ -41,10 +42,19 @@ class Process(Pausable):
         self.alive = True
         self.freezes = 0
         self.pace = 0.0005
+        self.starved = 0.0
 
     def now(self) -> float:
         """Its clock, in seconds."""
         return self.offset + self.world.now * self.rate
+
+    def hesitation(self) -> float:
+        """How long it takes until an algorithm that may go on does."""
+        chance = self.world.chance
+        if self.starved and chance() < self.starved:
+            self.freezes += 1
+            return 3.0 * chance()
+        return self.pace * chance()
 
     def later(self, delay: float, what: Callable[..., None], *args: Any) -> None:
         """Something that it does after a delay; not while it is frozen, and not after a crash."""
@@ -79,6 +89,7 @@ class Task(Generic[T]):
         self._queued = False
         self._turn = 0
         self._error: BaseException | None = None
+        runtime.tasks[id(self)] = self
         self._wake()
 
     def interrupt(self, error: BaseException) -> None:
@@ -92,12 +103,13 @@ class Task(Generic[T]):
         self._let_go()
         algorithm, self.algorithm = self.algorithm, None
         if algorithm is not None:
+            del self._runtime.tasks[id(self)]
             algorithm.close()
 
     def _wake(self) -> None:
         if not self._queued:
             self._queued = True
-            self._process.later(self._process.pace * self._process.world.chance(), self._step)
+            self._process.later(self._process.hesitation(), self._step)
 
     def _let_go(self) -> None:
         if self._wait is not None:
@@ -117,10 +129,10 @@ class Task(Generic[T]):
         try:
             wait = algorithm.send(None) if error is None else algorithm.throw(error)
         except StopIteration as stop:
-            self.algorithm = None
+            self._end()
             self.done.resolve(stop.value)
         except BaseException as failure:  # noqa: BLE001 - it is the task's result
-            self.algorithm = None
+            self._end()
             self.done.fail(failure)
         else:
             self._wait = wait
@@ -130,6 +142,10 @@ class Task(Generic[T]):
                 self._set_timer(wait.until)
         finally:
             self._runtime.current = None
+
+    def _end(self) -> None:
+        self.algorithm = None
+        del self._runtime.tasks[id(self)]
 
     def _set_timer(self, until: float) -> None:
         process = self._process
@@ -153,7 +169,7 @@ class SimulatedRuntime:
         self.on_failure: Callable[[str, BaseException], None] = lambda _name, _error: None
         self._callbacks: dict[object, list[Callable[[], None]]] = {}
         self._random = process.world.random
-        self._tasks: dict[int, Task[Any]] = {}
+        self.tasks: dict[int, Task[Any]] = {}
 
     def unique(self) -> str:
         """A GUID of version 8."""
@@ -181,6 +197,12 @@ class SimulatedRuntime:
 
         task.done.add_waiter(ended)
         return task.done
+
+    def end(self) -> None:
+        """Nothing of it happens any more."""
+        self.process.alive = False
+        for task in list(self.tasks.values()):
+            task.abandon()
 
     def dispatch(self, key: object, callback: Callable[[], None]) -> None:
         """Run user code later; what has one key runs in order."""
