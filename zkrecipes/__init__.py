@@ -1,6 +1,8 @@
 """Coordination recipes for Python services, on ZooKeeper. Start with `connect` and `Lock`."""
 
-from zkrecipes.client import Client, Transaction, connect
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from zkrecipes.election import Election, Leadership, Observation, StopReason
 from zkrecipes.errors import (
     AccessDeniedError,
@@ -29,7 +31,10 @@ from zkrecipes.lock import Cancel, Contender, LocalHandoff, Lock, LockHandle, RL
 from zkrecipes.observe import Observer
 from zkrecipes.operations import Node
 from zkrecipes.port import Acl, Kind, Stat, State
-from zkrecipes.settings import DigestAuth, Retry, SaslDigest, SaslGssapi, Tls
+
+if TYPE_CHECKING:
+    from zkrecipes.client import Client, Transaction, connect
+    from zkrecipes.settings import DigestAuth, Retry, SaslDigest, SaslGssapi, Tls
 
 __all__ = [
     "AccessDeniedError",
@@ -82,3 +87,21 @@ __all__ = [
     "ZkRecipesError",
     "connect",
 ]
+
+# These bring in kazoo and tenacity, which pytest shall not have to load when it only looks for our plugin.
+_LATER = {
+    **dict.fromkeys(("Client", "Transaction", "connect"), "zkrecipes.client"),
+    **dict.fromkeys(("DigestAuth", "Retry", "SaslDigest", "SaslGssapi", "Tls"), "zkrecipes.settings"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 from zkrecipes.core import Core
 from zkrecipes.errors import AuthenticationError, UnavailableError
 from zkrecipes.health import Health
+from zkrecipes.heartbeat import Heartbeat
 from zkrecipes.nodes import Nodes
 from zkrecipes.observe import Observations, Observer
 from zkrecipes.paths import validate_namespace
@@ -172,7 +173,7 @@ class Connection:
     def start(self) -> None:
         """Start the engine, and connect."""
         self.runtime.start()
-        self.runtime.spawn(self.session.keep(), "heartbeat")
+        self.runtime.spawn(Heartbeat(self.session).keep(), "heartbeat")
         self.runtime.spawn(self.core.nodes.sweep(), "reaper")
         self.transport.start()
 

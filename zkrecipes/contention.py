@@ -180,6 +180,7 @@ class _Visit:
             parents = self.nodes.create_parents(self.place.path)
             created = self._create()
             if not await self._missing_parents(created):
+                self.nodes.saw_parents(self.place.path)
                 return await self._joined(created, None)
             for parent in parents:
                 if isinstance(parent.error, ZkRecipesError) and not isinstance(parent.error, NodeExistsError):

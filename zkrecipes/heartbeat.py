@@ -55,11 +55,16 @@ class Heartbeat:
         if self._session.usable:
             times.append(self._session.next_beat)
         if self._session.unanswered:
-            age_limits = [limit for limit in self._silence_limits() if self._session.unanswered[0].handed + limit > now]
-            times.extend(self._session.unanswered[0].handed + limit for limit in age_limits)
+            limits = (*self._silence_limits(), *((self._doubtful,) if self._session.unproven else ()))
+            oldest = self._session.unanswered[0].handed
+            times.extend(oldest + limit for limit in limits if oldest + limit > now)
         if self._session.holds:
             times.append(self._session.lease.until)
         return min(times)
+
+    @property
+    def _doubtful(self) -> float:
+        return max(0.1, self._session.timeout / 24)
 
     def _silence_limits(self) -> tuple[float, float]:
         alone = self._session.transport is None or self._session.transport.servers <= 1
@@ -70,6 +75,12 @@ class Heartbeat:
         if not self._session.linked or not self._session.unanswered or self._session.transport is None:
             return
         silence = now - self._session.unanswered[0].handed
+        if self._session.unproven and silence >= self._doubtful:
+            # Once only: what stays silent on the next connection as well is slow, and must not get a storm.
+            self._session.unproven = False
+            self._session.doubted = True
+            self._session.transport.reconnect()
+            return
         uncertain, hopeless = self._silence_limits()
         if silence >= uncertain and not self._session.silent:
             self._session.silent = True

@@ -31,6 +31,9 @@ SWEEP = 0.25
 """Seconds between two looks for what was collected, at most."""
 
 
+MAX_SEEN = 10_000
+
+
 @final
 class _Trace:
     """What the reaper needs to find and remove what an attempt may have made."""
@@ -96,7 +99,7 @@ class Nodes:
         self._orphans: deque[_Trace] = deque()
         self.collected: deque[Grip] = deque()
         """Grips whose handles were collected unreleased."""
-        self._live: dict[int, _Trace] = {}
+        self._seen: dict[str, bool] = {}
         session.on_given_up = self._remove_given_up
 
     # --- attempts
@@ -119,8 +122,18 @@ class Nodes:
         return self.session.call(create, attempt.session_id)
 
     def create_parents(self, path: str) -> list[Call[object]]:
-        """Start the creates of a node and all its parents, as containers; which exist already does not matter."""
-        return [self.session.call(Create(parent, b"", Kind.CONTAINER, acl=self.acl)) for parent in ancestors(path)]
+        """Start the creates of a node and its parents, as containers; which exist already does not matter.
+
+        Those that this client has seen are left out, once: a container may have vanished since.
+        """
+        wanted = [parent for parent in ancestors(path) if parent == path or not self._seen.pop(parent, False)]
+        return [self.session.call(Create(parent, b"", Kind.CONTAINER, acl=self.acl)) for parent in wanted]
+
+    def saw_parents(self, path: str) -> None:
+        """A node was made below this path: its parents exist."""
+        if len(self._seen) > MAX_SEEN:
+            self._seen.clear()
+        self._seen.update(dict.fromkeys(ancestors(path)[:-1], True))
 
     async def find(self, attempt: Attempt, until: float, stop: Pending[None] | None = None) -> str | None:
         """Look up what an attempt has made, after a lost reply; None if it made nothing and never will.

@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 from zkrecipes.calls import Call, Unsettled
 from zkrecipes.errors import ClosedError, ForkedError, UnavailableError
 from zkrecipes.flow import Pending, first_of
-from zkrecipes.heartbeat import Heartbeat
 from zkrecipes.hold import Hold, LostReason, Registration, checked_callback
 from zkrecipes.lease import Lease
 from zkrecipes.observe import Observations
@@ -69,7 +68,8 @@ class Session:
         self.linked = False
         self.silent = False
         self.dropping = False
-        self._ever_connected = False
+        self.unproven = False
+        self.doubted = False
         self.unanswered: deque[Call[Any]] = deque()
         self._backlog: deque[Call[Any]] = deque()
         self._watches: dict[tuple[str, bool], list[Pending[None]]] = {}
@@ -187,10 +187,6 @@ class Session:
             if callback in self._listeners:
                 self._listeners.remove(callback)
 
-    async def keep(self) -> None:
-        """The engine's task: heartbeat, the end of leases, silent servers. Runs until the client is closed."""
-        await Heartbeat(self).keep()
-
     # --- from the transport -----------------------------------------------------------------------------------------
 
     def may_write(self, call: Call[Any]) -> bool:
@@ -234,7 +230,8 @@ class Session:
                 self._lease.started(since, now)
         else:
             self._lease.resumed(since, now)
-        self._ever_connected = True
+            # A server that is just ending the session may answer the handshake, and then say nothing more.
+            self.unproven = not self.doubted
         self.linked = True
         self.silent = False
         self.dropping = False
@@ -306,6 +303,7 @@ class Session:
             self.unanswered.remove(call)
         if call.stamp is not None and call.session_id == self.id:
             self._lease.answered(call.stamp, now, committed=committed)
+        self.unproven = self.doubted = False
         if self.linked and not self.dropping and (self.silent or self.state is not State.CONNECTED):
             # A server that was only slow, or a process that was frozen for longer than the lease, but not the session.
             self.silent = False

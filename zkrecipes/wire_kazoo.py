@@ -179,7 +179,9 @@ class KazooLink:
         state = self.kazoo.client_state
         if state == KeeperState.AUTH_FAILED:
             message = "the server refused our credentials; check user, password and scheme given in auth"
-            self._fail(AuthenticationError(f"{message}{f' ({cause})' if cause else ''}"), cause)
+            self._fail(
+                AuthenticationError(f"{message}{f' ({cause})' if cause is not None and str(cause) else ''}"), cause
+            )
         elif state == KeeperState.CLOSED and not self._borrowed:
             message = f"kazoo's connection thread has ended ({cause!r}); repair the cause and make a new client"
             self._fail(UnavailableError(message), cause)

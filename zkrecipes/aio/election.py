@@ -140,16 +140,23 @@ class Election:
             until_cancelled.end(runtime, cancelled)
 
     async def _lead(self, work: Callable[[Leadership], Coroutine[Any, Any, object]], leadership: Leadership) -> None:
-        task = asyncio.ensure_future(work(leadership))
+        try:
+            task = asyncio.ensure_future(work(leadership))
+        except BaseException:
+            # It is no coroutine function: it has run, or refused, already.
+            await leadership.release()
+            raise
         watch = asyncio.ensure_future(self._client.run(leadership.term.running_out()))
         try:
             await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
         finally:
             # Out of time, or `run` itself is cancelled: the node may be given up only after the work has ended.
             out_of_time = not task.done()
-            await _end(task)
-            watch.cancel()
-            await leadership.release()
+            try:
+                await _end(task)
+            finally:
+                watch.cancel()
+                await leadership.release()
         try:
             if not (task.cancelled() and out_of_time):
                 task.result()
