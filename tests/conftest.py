@@ -18,6 +18,8 @@ TESTS: Final = Path(__file__).parent
 
 # By directory: a forgotten marker would bring a server into `make test-fast`.
 MARKERS: Final = {
+    "cli": ("server",),
+    "contracts": ("server",),
     "demo": ("server", "slow"),
     "docs": ("docs", "server"),
     "faults": ("faults", "server"),
