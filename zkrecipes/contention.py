@@ -180,10 +180,13 @@ class _Visit:
             parents = self.nodes.create_parents(self.place.path)
             created = self._create()
             if not await self._missing_parents(created):
-                self.nodes.saw_parents(self.place.path)
+                if not created.failed:
+                    self.nodes.saw_parents(self.place.path)
                 return await self._joined(created, None)
             for parent in parents:
-                if isinstance(parent.error, ZkRecipesError) and not isinstance(parent.error, NodeExistsError):
+                # One that is not there was left out as seen before, and will not be left out again.
+                expected = isinstance(parent.error, NodeExistsError | NodeNotFoundError | Unsettled)
+                if parent.error is not None and not expected:
                     self.attempt.settle()
                     raise parent.error
 
