@@ -189,32 +189,37 @@ def run_blocking(algorithm: Algorithm[T], lock: AbstractContextManager[Any], now
     wait: Wait | None = None
     gate: _Gate | None = None
     undisturbed = Undisturbed()
-    while True:
-        stepping = False
-        try:
-            with undisturbed, lock:
-                if gate is not None and wait is not None:
+    try:
+        while True:
+            stepping = False
+            try:
+                with undisturbed, lock:
+                    if gate is not None and wait is not None:
+                        for pending in wait.pendings:
+                            pending.remove_waiter(gate.open)
+                    stepping = True
+                    try:
+                        wait = algorithm.send(None) if error is None else algorithm.throw(error)
+                    except StopIteration as stop:
+                        return cast("T", stop.value)
+                    stepping = False
+                    error = None
+                    gate = _Gate()
                     for pending in wait.pendings:
-                        pending.remove_waiter(gate.open)
-                stepping = True
-                try:
-                    wait = algorithm.send(None) if error is None else algorithm.throw(error)
-                except StopIteration as stop:
-                    return cast("T", stop.value)
-                stepping = False
-                error = None
-                gate = _Gate()
-                for pending in wait.pendings:
-                    pending.add_waiter(gate.open)
-            # The gate's clock and ours may differ by a little: never come back before the time without a result.
-            while not gate.wait(wait.until - now()) and now() < wait.until:
-                pass
-        except BaseException as interrupt:
-            # An interrupt may arrive anywhere. Where the algorithm itself did not raise, it is suspended, and its
-            # clean-up runs when the interrupt is thrown in.
-            if stepping:
-                raise
-            error = interrupt
+                        pending.add_waiter(gate.open)
+                # The gate's clock and ours may differ by a little: never come back before the time without a result.
+                while not gate.wait(wait.until - now()) and now() < wait.until:
+                    pass
+            except BaseException as interrupt:
+                # An interrupt may arrive anywhere. Where the algorithm itself did not raise, it is suspended, and its
+                # clean-up runs when the interrupt is thrown in.
+                if stepping:
+                    raise
+                error = interrupt
+    finally:
+        # An error that refers to this frame, which refers to the error, would keep what the caller had until the next
+        # collection of cycles: a handle that the interrupt has parted from its owner, for instance.
+        error = None
 
 
 # --- asyncio -------------------------------------------------------------------------------------------------------
@@ -225,29 +230,32 @@ async def run_async(algorithm: Algorithm[T], lock: AbstractContextManager[Any], 
     loop = asyncio.get_running_loop()
     error: BaseException | None = None
     undisturbed = Undisturbed()
-    while True:
-        with undisturbed, lock:
+    try:
+        while True:
+            with undisturbed, lock:
+                try:
+                    wait = algorithm.send(None) if error is None else algorithm.throw(error)
+                except StopIteration as stop:
+                    return cast("T", stop.value)
+                error = None
+                future: asyncio.Future[None] = loop.create_future()
+
+                def wake(future: asyncio.Future[None] = future) -> None:
+                    # A reply may come after the loop has been closed; nobody waits then.
+                    if not loop.is_closed():
+                        loop.call_soon_threadsafe(_set, future)
+
+                for pending in wait.pendings:
+                    pending.add_waiter(wake)
             try:
-                wait = algorithm.send(None) if error is None else algorithm.throw(error)
-            except StopIteration as stop:
-                return cast("T", stop.value)
-            error = None
-            future: asyncio.Future[None] = loop.create_future()
-
-            def wake(future: asyncio.Future[None] = future) -> None:
-                # A reply may come after the loop has been closed; nobody waits then.
-                if not loop.is_closed():
-                    loop.call_soon_threadsafe(_set, future)
-
-            for pending in wait.pendings:
-                pending.add_waiter(wake)
-        try:
-            await _either(future, wait.until, now)
-        except BaseException as interrupt:  # noqa: BLE001 - whatever it is, it belongs to the algorithm
-            error = interrupt
-        with lock:
-            for pending in wait.pendings:
-                pending.remove_waiter(wake)
+                await _either(future, wait.until, now)
+            except BaseException as interrupt:  # noqa: BLE001 - whatever it is, it belongs to the algorithm
+                error = interrupt
+            with lock:
+                for pending in wait.pendings:
+                    pending.remove_waiter(wake)
+    finally:
+        error = None  # see run_blocking
 
 
 async def _either(future: asyncio.Future[None], until: float, now: Callable[[], float]) -> None:

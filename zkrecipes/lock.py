@@ -301,11 +301,19 @@ class _ThreadLock:
         return LockHandle(self._client, grip, self._recipe.label)
 
     def __enter__(self) -> LockHandle:
-        handle = self.acquire()
-        # Kept a thread: two threads may be inside `with` of one object, one after the other, or one over the other's
-        # end.
-        self._entered.setdefault(self._client.core.runtime.owner(), []).append(handle)
-        return handle
+        # Kept a thread: several threads may be inside `with` of one object, one after another's loss.
+        handles = self._entered.setdefault(self._client.core.runtime.owner(), [])
+        inside = len(handles)
+        try:
+            handles.append(self.acquire())
+            return handles[inside]
+        except BaseException:
+            # An interrupt behind the append: the block is not entered, so nobody would take the handle out again.
+            while len(handles) > inside:
+                handles.pop().release()
+            if not handles:
+                self._entered.pop(self._client.core.runtime.owner(), None)
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -34,17 +34,17 @@ class Undisturbed:
     Python runs handlers in the main thread alone; elsewhere this does nothing. Made anew for each run of an algorithm.
     """
 
-    __slots__ = ("_arrived", "_handlers")
+    __slots__ = ("_arrived", "_handlers", "_needed")
 
     def __init__(self) -> None:
         self._arrived: list[int] = []
-        self._handlers: tuple[tuple[int, Handler], ...] = ()
-        if threading.current_thread() is threading.main_thread():
-            found = [(number, _get(number)) for number in _USUAL]
-            self._handlers = tuple((number, handler) for number, handler in found if callable(handler))
+        self._handlers: list[tuple[int, Handler]] = []
+        self._needed = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> None:
-        if self._handlers:
+        if self._needed:
+            # Looked up for each step: a handler may have set another one since the last.
+            self._handlers = [(number, handler) for number in _USUAL if callable(handler := _get(number))]
             try:
                 for number, _ in self._handlers:
                     _set(number, self._note)
@@ -54,7 +54,7 @@ class Undisturbed:
                 raise
 
     def __exit__(self, *_: object) -> None:
-        if self._handlers:
+        if self._needed:
             self._restore(0)
             if self._arrived:
                 arrived, self._arrived = self._arrived, []
