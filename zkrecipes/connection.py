@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, final
 
 from zkrecipes.core import Core
@@ -143,8 +144,10 @@ class Connection:
         )
         self.transport = self._make_transport(options, kazoo)
         self.session.transport = self.transport
+        self._borrowed = options is None
+        self._nodes = Nodes(self.session, _borrowed_acl(kazoo) if options is None else options.acl)
         self.core = Core(
-            Nodes(self.session, _borrowed_acl(kazoo) if options is None else options.acl),
+            self._nodes,
             namespace=validate_namespace(namespace) if options is None else options.namespace,
             identity=default_identity(),
             default_timeout=to_seconds(default_timeout, "default_timeout")
@@ -208,9 +211,29 @@ class Connection:
             if self.session.closed:
                 return
             with self.runtime.lock:
+                leftovers = self._nodes.leftovers() if self._borrowed else []
                 self.session.close()
             self.transport.close(CLOSE_LIMIT)
+            self._delete(leftovers)
             self.runtime.stop()
+
+    def _delete(self, leftovers: list[tuple[str, str, str | None]]) -> None:
+        """Have a borrowed client delete what is ours: its session lives on, and our nodes with it.
+
+        It does that when it can. The names have GUIDs, so that a late or repeated delete harms nobody.
+        """
+        for parent, prefix, path in leftovers:
+            if path is not None:
+                self.transport.kazoo.delete_async(path)
+            else:
+                # A create that is still under way is answered before this listing.
+                self.transport.kazoo.get_children_async(parent).rawlink(partial(self._delete_found, parent, prefix))
+
+    def _delete_found(self, parent: str, prefix: str, listing: Any) -> None:
+        if listing.successful():
+            for name in listing.value:
+                if name.startswith(prefix):
+                    self.transport.kazoo.delete_async(f"{parent}/{name}")
 
     def health(self) -> Health:
         """Whether the client can do its work now."""

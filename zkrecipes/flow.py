@@ -175,7 +175,9 @@ def refuse_event_loop(verb: str) -> None:
         raise RuntimeError(message)
 
 
-def run_blocking(algorithm: Algorithm[T], lock: AbstractContextManager[Any], now: Callable[[], float]) -> T:
+def run_blocking(  # noqa: C901 - an interrupt may come between any two lines, so they stand together
+    algorithm: Algorithm[T], lock: AbstractContextManager[Any], now: Callable[[], float]
+) -> T:
     """Step `algorithm` in this thread until it returns.
 
     An exception that arrives while waiting (KeyboardInterrupt) is thrown into the algorithm, so that its clean-up runs.
@@ -188,10 +190,11 @@ def run_blocking(algorithm: Algorithm[T], lock: AbstractContextManager[Any], now
     error: BaseException | None = None
     wait: Wait | None = None
     gate: _Gate | None = None
+    result: T | None = None
     undisturbed = Undisturbed()
     try:
         while True:
-            stepping = False
+            stepping, finished = False, False
             try:
                 with undisturbed, lock:
                     if gate is not None and wait is not None:
@@ -201,12 +204,15 @@ def run_blocking(algorithm: Algorithm[T], lock: AbstractContextManager[Any], now
                     try:
                         wait = algorithm.send(None) if error is None else algorithm.throw(error)
                     except StopIteration as stop:
-                        return cast("T", stop.value)
-                    stepping = False
-                    error = None
-                    gate = _Gate()
-                    for pending in wait.pendings:
-                        pending.add_waiter(gate.open)
+                        result, finished = stop.value, True
+                    else:
+                        stepping = False
+                        error = None
+                        gate = _Gate()
+                        for pending in wait.pendings:
+                            pending.add_waiter(gate.open)
+                if finished or gate is None or wait is None:
+                    return cast("T", result)
                 # The gate's clock and ours may differ by a little: never come back before the time without a result.
                 while not gate.wait(wait.until - now()) and now() < wait.until:
                     pass
@@ -214,6 +220,8 @@ def run_blocking(algorithm: Algorithm[T], lock: AbstractContextManager[Any], now
                 # An interrupt may arrive anywhere. Where the algorithm itself did not raise, it is suspended, and its
                 # clean-up runs when the interrupt is thrown in.
                 if stepping:
+                    # One that comes too late for the algorithm drops what it has returned: a handle is released then.
+                    result = None
                     raise
                 error = interrupt
     finally:

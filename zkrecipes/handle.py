@@ -12,8 +12,6 @@ that matters, and guard each write.
 
 from __future__ import annotations
 
-import weakref
-from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from types import TracebackType
@@ -118,9 +116,7 @@ class HandleState:
         self._core = core
         self._grip = grip
         self.path = label
-        # A handle that nobody has any more, as after an interrupt between its making and the assignment, could never be
-        # released. The finaliser may run anywhere, so it takes no lock; the sweep releases it.
-        weakref.finalize(self, _collected, core.nodes.collected, grip).atexit = False
+        core.nodes.look_after(self, grip)
 
     @property
     def token(self) -> int:
@@ -144,7 +140,9 @@ class HandleState:
             return HoldState.LOST
         if self._grip.released:
             return HoldState.RELEASED
-        return HoldState.HELD if self._core.session.state is State.CONNECTED else HoldState.UNCERTAIN
+        session = self._core.session
+        certain = session.state is State.CONNECTED and not session.unconfirmed
+        return HoldState.HELD if certain else HoldState.UNCERTAIN
 
     def remaining(self) -> float:
         """Seconds for which we could prove it if no server answered any more; 0.0 if we cannot now."""
@@ -185,11 +183,6 @@ class HandleState:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path} token={self.token} turn={self.turn} {self.state.value}>"
-
-
-def _collected(collected: deque[Grip], grip: Grip) -> None:
-    if not grip.released:
-        collected.append(grip)
 
 
 class Handle(HandleState):

@@ -64,7 +64,7 @@ class Heartbeat:
 
     @property
     def _doubtful(self) -> float:
-        return max(0.1, self._session.timeout / 24)
+        return max(0.1, self._session.timeout / 100) * 2.0**self._session.doubts
 
     def _silence_limits(self) -> tuple[float, float]:
         alone = self._session.transport is None or self._session.transport.servers <= 1
@@ -76,9 +76,9 @@ class Heartbeat:
             return
         silence = now - self._session.unanswered[0].handed
         if self._session.unproven and silence >= self._doubtful:
-            # Once only: what stays silent on the next connection as well is slow, and must not get a storm.
+            # Each time twice as long, up to the ordinary limit: a server that is only slow must not get a storm.
             self._session.unproven = False
-            self._session.doubted = True
+            self._session.doubts += 1
             self._session.transport.reconnect()
             return
         uncertain, hopeless = self._silence_limits()

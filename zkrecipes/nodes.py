@@ -96,9 +96,9 @@ class Nodes:
         self.session = session
         self.runtime = session.runtime
         self.acl = acl
-        self._orphans: deque[_Trace] = deque()
-        self.collected: deque[Grip] = deque()
-        """Grips whose handles were collected unreleased."""
+        self._attempts: deque[tuple[weakref.ref[Attempt], _Trace]] = deque()
+        self._handles: deque[tuple[weakref.ref[object], Grip]] = deque()
+        self._reaping: dict[int, _Trace] = {}
         self._seen: dict[str, bool] = {}
         session.on_given_up = self._remove_given_up
 
@@ -109,10 +109,20 @@ class Nodes:
         """Register a node before its create is sent."""
         trace = _Trace(self.session.id, parent, prefix, path)
         attempt = Attempt(trace)
-        # A coroutine that is collected half way, as after a crash of the caller's code, cannot clean up by itself. The
-        # finaliser may run anywhere, so it takes no lock; the sweep finds the orphan.
-        weakref.finalize(attempt, _orphan, self._orphans, trace).atexit = False
+        # A coroutine that is collected half way, as after a crash of the caller's code, cannot clean up by itself: the
+        # sweep does. No finaliser: what a signal handler raises in one is dropped, and with it the rest of it.
+        self._attempts.append((weakref.ref(attempt), trace))
         return attempt
+
+    def look_after(self, handle: object, grip: Grip) -> None:
+        """Release the grip if its handle is collected unreleased, as after an interrupt just before the assignment."""
+        self._handles.append((weakref.ref(handle), grip))
+
+    def leftovers(self) -> list[tuple[str, str, str | None]]:
+        """Parent, name without number, and path if known, of all that is, or may be, ours on the server now."""
+        traces = [*(trace for _, trace in self._attempts), *self._reaping.values()]
+        open_ = [(trace.parent, trace.prefix, trace.path) for trace in traces if not trace.settled]
+        return [*open_, *(("", "", path) for path in self.session.holds)]
 
     def create(self, attempt: Attempt, data: bytes) -> Call[tuple[str, Stat | None]]:
         """Start the create of an attempt: ephemeral and sequential."""
@@ -208,21 +218,35 @@ class Nodes:
         if trace.settled or trace.session_id != self.session.id or self.session.closed:
             trace.settled = True
             return Pending.of(None)
+        self._reaping[id(trace)] = trace
         return self.runtime.spawn(self._remove_to_the_end(trace), f"remove {trace.path or trace.parent}")
 
     async def sweep(self) -> None:
         """The engine's task: removes what collected attempts have left. Runs until the client is closed."""
         while not self.session.closed:
-            while self._orphans:
-                self._reap(self._orphans.popleft())
-            while self.collected:
-                grip = self.collected.popleft()
-                logger.warning("A handle of %s was dropped without release(); it is released now", grip.hold.path)
-                self.runtime.spawn(grip.release(), "release a dropped handle")
+            for _ in range(len(self._attempts)):
+                attempt, trace = self._attempts.popleft()
+                if not trace.settled and attempt() is not None:
+                    self._attempts.append((attempt, trace))
+                elif not trace.settled:
+                    self._reap(trace)
+            for _ in range(len(self._handles)):
+                handle, grip = self._handles.popleft()
+                if not grip.released and handle() is not None:
+                    self._handles.append((handle, grip))
+                elif not grip.released:
+                    logger.warning("A handle of %s was dropped without release(); it is released now", grip.hold.path)
+                    self.runtime.spawn(grip.release(), "release a dropped handle")
             pause = min(SWEEP, self.session.timeout / 6) or math.inf
             await first_of(self.session.changed, until=self.runtime.now() + pause)
 
     async def _remove_to_the_end(self, trace: _Trace) -> None:
+        try:
+            await self._remove(trace)
+        finally:
+            del self._reaping[id(trace)]
+
+    async def _remove(self, trace: _Trace) -> None:
         attempt = Attempt(trace)
         while not trace.settled:
             try:
@@ -250,8 +274,3 @@ class Nodes:
                     "Cannot remove %s, which stays until the session ends: %s", trace.path or trace.parent, error
                 )
                 trace.settled = True
-
-
-def _orphan(orphans: deque[_Trace], trace: _Trace) -> None:
-    if not trace.settled:
-        orphans.append(trace)

@@ -14,6 +14,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from zkrecipes.calls import Call, Unsettled
@@ -33,9 +34,6 @@ T = TypeVar("T")
 logger = logging.getLogger("zkrecipes.session")
 
 
-EARLY_BEAT = 0.3
-
-
 class Session:
     """One client's session, and the port through which algorithms talk to the server.
 
@@ -46,6 +44,7 @@ class Session:
     """
 
     MAX_UNANSWERED = 128
+    EARLY_BEAT = 0.3  # of the session timeout
 
     def __init__(self, runtime: Runtime, *, server_tick: float | None = None, drift: float = 0.01) -> None:
         self.runtime = runtime
@@ -69,7 +68,8 @@ class Session:
         self.silent = False
         self.dropping = False
         self.unproven = False
-        self.doubted = False
+        self.unconfirmed = False
+        self.doubts = 0
         self.unanswered: deque[Call[Any]] = deque()
         self._backlog: deque[Call[Any]] = deque()
         self._watches: dict[tuple[str, bool], list[Pending[None]]] = {}
@@ -164,7 +164,7 @@ class Session:
         self.holds[path] = hold
         if self.observations is not None:
             self.observations.hold(hold)
-        if self._lease.until - hold.born < EARLY_BEAT * self.timeout:
+        if self._lease.until - hold.born < self.EARLY_BEAT * self.timeout:
             # A beat comes within T/6 by itself, which after a long wait in line may be later than the lease's end.
             self.next_beat = hold.born
             self.kicked.resolve(None)
@@ -231,7 +231,9 @@ class Session:
         else:
             self._lease.resumed(since, now)
             # A server that is just ending the session may answer the handshake, and then say nothing more.
-            self.unproven = not self.doubted
+            self.unproven = True
+            # The handshake proves nothing to the lease: what is held is uncertain until a write is answered.
+            self.unconfirmed = bool(self.holds)
         self.linked = True
         self.silent = False
         self.dropping = False
@@ -303,7 +305,10 @@ class Session:
             self.unanswered.remove(call)
         if call.stamp is not None and call.session_id == self.id:
             self._lease.answered(call.stamp, now, committed=committed)
-        self.unproven = self.doubted = False
+        self.unproven = False
+        self.doubts = 0
+        if committed:
+            self.unconfirmed = False
         if self.linked and not self.dropping and (self.silent or self.state is not State.CONNECTED):
             # A server that was only slow, or a process that was frozen for longer than the lease, but not the session.
             self.silent = False
@@ -360,11 +365,8 @@ class Session:
         if self.observations is not None:
             self.observations.state(state)
         for listener in self._listeners:
-            self._tell(listener, state)
+            self.runtime.dispatch(listener, partial(listener, state))
         self._tell_changed()
-
-    def _tell(self, listener: Callable[[State], None], state: State) -> None:
-        self.runtime.dispatch(listener, lambda: listener(state))
 
     def _tell_changed(self) -> None:
         changed, self.changed = self.changed, Pending()

@@ -22,6 +22,7 @@ SEQUENCE: Final = 2
 
 _ANY_VERSION: Final = struct.pack(">i", -1)
 _NOT_EMPTY: Final = -111
+_NO_NODE: Final = -101
 
 _CONNECT: Final = struct.Struct(">iqiq")
 _WORLD: Final = struct.pack(">ii", 1, 31)  # one entry, all permissions
@@ -201,16 +202,18 @@ def delete_tree(address: tuple[str, int], path: str) -> None:
         client.close_session()
 
 
-def _delete_below(client: RawClient, path: str) -> None:
+def _delete_below(client: RawClient, path: str) -> bool:
+    """Whether it is gone; False if an ACL keeps us from listing or deleting it, or something below it."""
     while True:
         listing = client.call("getChildren", text(path) + b"\0")
         if listing.error:
-            return
-        for name in _names(listing.body):
-            _delete_below(client, f"{path}/{name}")
+            return listing.error == _NO_NODE
+        if not all(_delete_below(client, f"{path}/{name}") for name in _names(listing.body)):
+            return False
         # Somebody may still be writing there: list again until the delete finds it empty.
-        if client.call("delete", text(path) + _ANY_VERSION).error != _NOT_EMPTY:
-            return
+        error = client.call("delete", text(path) + _ANY_VERSION).error
+        if error != _NOT_EMPTY:
+            return error in {0, _NO_NODE}
 
 
 def _names(body: bytes) -> list[str]:
