@@ -143,6 +143,12 @@ class World:
     def stat(self, owner: int | None = None) -> Stat:
         return Stat(self.zxid, self.zxid, 0, 0, 0, 0, 0, self.session.id if owner is None else owner, 0, 0, 0)
 
+    def end(self) -> None:
+        """Close the session, and let every task end."""
+        self.session.close()
+        self.transport.queue.clear()
+        self.runtime.advance(10.0)
+
     def run(self, algorithm: Coroutine[Wait, None, T]) -> Pending[T]:
         """Start an algorithm and step it until it waits."""
         done = self.runtime.spawn(algorithm, "under test")

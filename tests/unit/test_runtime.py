@@ -120,30 +120,6 @@ def test_the_engine_runs_tasks_and_wakes_in_time() -> None:
     runtime.stop()
 
 
-def test_a_task_that_is_always_ready_starves_nobody() -> None:
-    runtime = ThreadRuntime("test")
-    runtime.start()
-    stop = threading.Event()
-
-    async def busy() -> None:
-        while not stop.is_set():
-            await first_of(until=runtime.now())
-
-    runtime.spawn(busy(), "busy")
-    try:
-        entered = threading.Event()
-
-        def enter() -> None:
-            with runtime.lock:
-                entered.set()
-
-        threading.Thread(target=enter, daemon=True).start()
-        assert entered.wait(5.0), "the step lock is let go between two steps"
-    finally:
-        stop.set()
-        runtime.stop()
-
-
 def test_stopping_leaves_no_thread() -> None:
     leftovers = Leftovers()
     runtime = ThreadRuntime("test")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,8 +27,10 @@ BEAT = TIMEOUT / 6
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> Iterator[World]:
+    world = World()
+    yield world
+    world.end()
 
 
 @pytest.fixture
@@ -386,7 +389,7 @@ def test_watches_fire_once_and_at_the_end_of_a_connection(world: World) -> None:
     first = world.session.call(Get("/a", watch=True))
     world.answer((b"", world.stat()))
     second = world.session.call(Exists("/b", watch=True))
-    world.refuse(Code.NO_NODE)
+    world.answer(None)
     assert first.watch is not None
     assert second.watch is not None
     world.session.watch_fired("/a", children=True)
