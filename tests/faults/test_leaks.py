@@ -8,7 +8,9 @@ import threading
 
 import zkrecipes as zkr
 import zkrecipes.aio
+from tests.faults.contest import linger
 from tests.leftovers import Leftovers
+from zkrecipes.nodes import SWEEP
 from zkrecipes.testing import FaultProxy, ZooKeeperServer, wait_until
 
 CYCLES = 100
@@ -60,14 +62,14 @@ def test_connect_and_close_with_asyncio(server: ZooKeeperServer, path: str) -> N
 def test_clients_that_are_cut_off_again_and_again(proxy: FaultProxy, server: ZooKeeperServer, path: str) -> None:
     """Each reconnect has sockets of its own, and the server keeps the watches of the last one only."""
     before = _at_the_server(server)
-    with zkr.connect(proxy.hosts, session_timeout=4.0) as zk, zkr.Lock(zk, path).acquire(timeout=5.0) as held:
+    with zkr.connect(proxy.hosts, session_timeout=20.0) as zk, zkr.Lock(zk, path).acquire(timeout=5.0) as held:
         waiter = threading.Thread(target=lambda: zkr.Lock(zk, path).try_acquire(timeout=30.0), daemon=True)
         waiter.start()
         wait_until(lambda: len(zkr.Lock(zk, path).contenders()) == 2)
         leftovers = Leftovers()
-        for _ in range(30):
+        for _ in range(12):
             proxy.cut()
-            zk.exists("/", timeout=5.0)
+            zk.exists("/", timeout=10.0)
         assert held.valid
         leftovers.none()
         wait_until(lambda: _at_the_server(server)[0] <= before[0] + 3, 5.0, lambda: str(_at_the_server(server)))
@@ -76,12 +78,12 @@ def test_clients_that_are_cut_off_again_and_again(proxy: FaultProxy, server: Zoo
 
 
 def test_waits_that_end_leave_no_watch(server: ZooKeeperServer, path: str) -> None:
-    """Waiters watch the one before them; fifty that gave up have left at most one watch on it."""
+    """Waiters watch the one before them; thirty that gave up have left at most one watch on it."""
     with zkr.connect(server.hosts) as zk, zkr.connect(server.hosts) as holder:
         before = _at_the_server(server)[0]
         with zkr.Lock(holder, path).acquire(timeout=5.0):
-            for _ in range(50):
-                assert zkr.Lock(zk, path).try_acquire(timeout=0.002) is None
+            for _ in range(30):
+                assert zkr.Lock(zk, path).try_acquire(timeout=0.1) is None
             wait_until(lambda: _at_the_server(server)[0] <= before + 2, 5.0)
         wait_until(lambda: _at_the_server(server)[0] <= before, 5.0, lambda: str(_at_the_server(server)))
 
@@ -93,11 +95,13 @@ def test_handles_are_collected(server: ZooKeeperServer, path: str) -> None:
         for _ in range(50):
             lock.acquire(timeout=5.0).release()
         gc.collect()
-        counts = []
+        swept = 3 * SWEEP
+        counts: list[int] = []
         for _ in range(3):
             for _ in range(100):
                 with lock.acquire(timeout=5.0) as held:
                     held.lost.on_set(lambda _reason: None)
+            linger(swept)
             gc.collect()
             counts.append(len(gc.get_objects()))
         assert counts[2] - counts[1] < 100, counts
