@@ -98,7 +98,7 @@ class Nodes:
         self.acl = acl
         self._attempts: deque[tuple[weakref.ref[Attempt], _Trace]] = deque()
         self._handles: deque[tuple[weakref.ref[object], Grip]] = deque()
-        self._reaping: dict[int, _Trace] = {}
+        self._reaping: dict[int, tuple[_Trace, Pending[None]]] = {}
         self._seen: dict[str, bool] = {}
         session.on_given_up = self._remove_given_up
 
@@ -120,7 +120,7 @@ class Nodes:
 
     def leftovers(self) -> list[tuple[str, str, str | None]]:
         """Parent, name without number, and path if known, of all that is, or may be, ours on the server now."""
-        traces = [*(trace for _, trace in self._attempts), *self._reaping.values()]
+        traces = [*(trace for _, trace in self._attempts), *(trace for trace, _ in self._reaping.values())]
         open_ = [(trace.parent, trace.prefix, trace.path) for trace in traces if not trace.settled]
         return [*open_, *(("", "", path) for path in self.session.holds)]
 
@@ -218,8 +218,11 @@ class Nodes:
         if trace.settled or trace.session_id != self.session.id or self.session.closed:
             trace.settled = True
             return Pending.of(None)
-        self._reaping[id(trace)] = trace
-        return self.runtime.spawn(self._remove_to_the_end(trace), f"remove {trace.path or trace.parent}")
+        if id(trace) in self._reaping:
+            return self._reaping[id(trace)][1]
+        removed = self.runtime.spawn(self._remove_to_the_end(trace), f"remove {trace.path or trace.parent}")
+        self._reaping[id(trace)] = (trace, removed)
+        return removed
 
     async def sweep(self) -> None:
         """The engine's task: removes what collected attempts have left. Runs until the client is closed."""

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import Final, Protocol, Self
 
 from zkrecipes.errors import UnavailableError
-from zkrecipes.testing.raw import RawClient
+from zkrecipes.testing.raw import end_session
 
 __all__ = ["HasSession", "Server", "Session"]
 
@@ -142,13 +142,9 @@ class Server(ABC):
             raise ValueError(message)
         last: UnavailableError | None = None
         for _ in range(_EXPIRE_TRIES):
-            # The client reconnects as soon as its twin appears, and may cut the twin off before it has said its word,
-            # or in the midst of its handshake.
             try:
-                with RawClient((self.host, self.port), session=(session[0], session[1])) as twin:
-                    if not twin.session_id:
-                        return
-                    twin.close_session()
+                if end_session((self.host, self.port), session):
+                    return
             except UnavailableError as error:
                 last = error
         message = f"the session {session[0]:#x} could not be ended in {_EXPIRE_TRIES} tries"

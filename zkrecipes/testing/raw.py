@@ -186,6 +186,31 @@ class RawClient:
         return UnavailableError(f"{self._address[0]}:{self._address[1]} does not answer: {error}")
 
 
+def end_session(address: tuple[str, int], session: tuple[int, bytes], limit: float = 1.0) -> bool:
+    """Ask a server to end a session; whether it said that there is no such session (any more).
+
+    Handshake and close travel in one write: a client that comes back as soon as its twin appears, and cuts it off, comes
+    too late.
+
+    Raises:
+        UnavailableError: There was no answer.
+    """
+    session_id, password = session
+    connect = _CONNECT.pack(0, 0, 10_000, session_id) + text(password) + b"\0"
+    close = struct.pack(">ii", 1, OPERATIONS["closeSession"])
+    reader, frames = FrameReader(), list[bytes]()
+    try:
+        with socket.create_connection(address, limit) as twin:
+            twin.sendall(text(connect) + text(close))
+            while len(frames) < 2 and (data := twin.recv(65536)):  # of the handshake and of the close
+                frames.extend(reader.feed(data))
+    except OSError as error:
+        if not frames:
+            message = f"{address[0]}:{address[1]} does not answer: {error}"
+            raise UnavailableError(message) from error
+    return bool(frames) and struct.unpack_from(">q", frames[0], 12)[0] == 0
+
+
 def create_payload(path: str, data: bytes = b"", flags: int = 0) -> bytes:
     """The body of a create request for anybody to read and write."""
     return text(path) + text(data) + _OPEN_ACL + struct.pack(">i", flags)
