@@ -189,8 +189,8 @@ class RawClient:
 def end_session(address: tuple[str, int], session: tuple[int, bytes], limit: float = 1.0) -> bool:
     """Ask a server to end a session; whether it said that there is no such session (any more).
 
-    Handshake and close travel in one write: a client that comes back as soon as its twin appears, and cuts it off, comes
-    too late.
+    Handshake and close travel in one write: a client that comes back as soon as its twin appears, and cuts it off,
+    comes too late.
 
     Raises:
         UnavailableError: There was no answer.
