@@ -139,9 +139,11 @@ def test_requests_and_flights_are_counted(proxy: FaultProxy, connect: Connect, p
 
 def test_a_flight_begins_with_a_request_after_a_reply_to_the_flight_before(proxy: FaultProxy, connect: Connect) -> None:
     client = connect(proxy)
-    first, second = proxy.hold_reply("sync"), proxy.hold_reply("getData")
+    opening, first, second = proxy.hold_reply("exists"), proxy.hold_reply("sync"), proxy.hold_reply("getData")
     client.send("exists", text("/") + b"\0")
     client.send("sync", text("/"))
+    wait_until(lambda: proxy.counts()["sync"] == 1, 10, "the second request has come by")
+    opening.release()
     client.receive()
     first.wait_held()
     client.send("getData", text("/") + b"\0")  # one of two replies has come: this may follow from it
