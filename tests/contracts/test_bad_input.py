@@ -136,9 +136,9 @@ def test_a_kind_and_a_callback_of_the_wrong_type(zkr_client: zkr.Client) -> None
     """Both would do harm in silence: a node that stays for ever, a listener that is never called."""
     zk: Any = zkr_client
     lock: Any = zkr.Lock(zk, "/lock")
-    with pytest.raises(TypeError, match=r"kind must be a zkrecipes\.Kind, not str"):
+    with pytest.raises(TypeError, match=r"kind must be a zkrecipes\.Kind"):
         zk.create("/a", kind="ephemeral")
-    with pytest.raises(TypeError, match=r"kind must be a zkrecipes\.Kind, not str"):
+    with pytest.raises(TypeError, match=r"kind must be a zkrecipes\.Kind"):
         zk.transaction().create("/a", kind="ephemeral")
     with pytest.raises(TypeError, match="callback must be callable, not NoneType"):
         zk.on_state(None)

@@ -90,7 +90,7 @@ def test_the_loss_of_its_own_leadership_ends_the_term_only(parties: Parties, zkr
         tokens.append(leadership.token)
         if len(tokens) == 1:
             zkr_server.expire(party.client)
-            wait_until(leadership.lost.is_set, 5.0, "it is lost")
+            wait_until(leadership.lost.is_set, 15.0, "it is lost")
             assert leadership.should_stop.is_set()
         leadership.raise_if_lost()
 
@@ -340,7 +340,7 @@ def test_an_observer_goes_on_over_an_expired_session(parties: Parties, zkr_serve
     observer.reaches(None)
     session = watcher.client.session_id
     zkr_server.expire(watcher.client)
-    wait_until(lambda: watcher.client.session_id not in {0, session}, 10.0, "it has a new session")
+    wait_until(lambda: watcher.client.session_id not in {0, session}, 15.0, "it has a new session")
     one.acquire()
     observer.reaches(("one", b""))
     watcher.close()

@@ -25,7 +25,7 @@ class _Calls:
         self.reasons.append(reason)
 
 
-def _lost(handle: Any, reason: zkr.LostReason, limit: float = 5.0) -> None:
+def _lost(handle: Any, reason: zkr.LostReason, limit: float = 15.0) -> None:
     wait_until(handle.lost.is_set, limit, f"the hold is lost: {reason}")
     assert handle.lost.reason is reason
 
@@ -147,7 +147,7 @@ def test_an_expired_session_ends_the_hold_once(parties: Parties, subject: Subjec
     handle.lost.on_set(before)
     handle.lost.on_set(cancelled).cancel()
     zkr_server.expire(party.client)
-    assert party.do(lambda: handle.lost.wait(5.0))
+    assert party.do(lambda: handle.lost.wait(15.0))
     _lost(handle, zkr.LostReason.EXPIRED)
     assert not handle.valid
     assert handle.remaining() == 0.0

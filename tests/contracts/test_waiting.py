@@ -110,7 +110,7 @@ def test_a_waiter_whose_session_expires_joins_anew(parties: Parties, zkr_server:
     later = party.acquire_later()
     session = party.client.session_id
     zkr_server.expire(party.client)
-    wait_until(lambda: party.client.session_id not in {0, session}, 10.0, "it has a new session")
+    wait_until(lambda: party.client.session_id not in {0, session}, 15.0, "it has a new session")
     wait_until(lambda: len(_nodes(holder)) == 2, 5.0, "it stands in line again")
     assert not later.done
     holder.release(held)

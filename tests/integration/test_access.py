@@ -14,7 +14,7 @@ from kazoo.client import KazooClient
 import zkrecipes as zkr
 import zkrecipes.aio as zkr_aio
 from tests.leftovers import Leftovers
-from zkrecipes.testing import Server, ZooKeeperServer, wait_until
+from zkrecipes.testing import FaultProxy, Server, ZooKeeperServer, wait_until
 
 ANN: Final = zkr.DigestAuth("ann", "secret")
 OWNER: Final = (zkr.Acl(31, "auth", ""),)
@@ -121,7 +121,7 @@ def test_credentials_hold_over_a_reconnect_and_a_new_session(zkr_server: Server,
     ann.create("/a", b"x")
     session = ann.session_id
     zkr_server.expire(ann)
-    wait_until(lambda: ann.session_id not in {0, session}, 10.0, "a new session")
+    wait_until(lambda: ann.session_id not in {0, session}, 15.0, "a new session")
     assert ann.get("/a").value == b"x"
     with zkr.Lock(ann, "/lock").acquire(5.0) as held:
         assert held.valid
@@ -158,22 +158,37 @@ def test_sasl_digest(sasl_server: ZooKeeperServer) -> None:
         with zkr.Lock(zk, "/lock").acquire(5.0) as held:
             assert held.valid
         sasl_server.expire(zk)
-        wait_until(lambda: zk.session_id not in {0, session}, 10.0, "a new session")
+        wait_until(lambda: zk.session_id not in {0, session}, 15.0, "a new session")
         assert zk.get("/a").value == b"x"
         with zkr.connect(sasl_server.hosts) as stranger, pytest.raises(zkr.AccessDeniedError):
             stranger.get("/a")
 
 
-@pytest.mark.parametrize("auth", [zkr.SaslDigest("ann", "guess"), zkr.SaslDigest("bob", "secret")], ids=["pw", "user"])
+@pytest.mark.parametrize("auth", [zkr.SaslDigest("ann", "guess"), zkr.SaslDigest("bob", "guess")], ids=["pw", "user"])
 def test_refused_sasl_credentials_are_told_soon(sasl_server: ZooKeeperServer, auth: zkr.SaslDigest) -> None:
     left = Leftovers()
     began = time.monotonic()
     with pytest.raises(zkr.AuthenticationError) as raised:
-        zkr.connect(sasl_server.hosts, auth=auth)
+        zkr.connect(sasl_server.hosts, auth=auth).close()
     assert time.monotonic() - began < 2.0
     assert auth.password not in str(raised.value)
     assert "()" not in str(raised.value)
     left.none()
+
+
+def test_a_connection_that_ends_in_the_midst_of_sasl_is_no_refusal(sasl_server: ZooKeeperServer) -> None:
+    """These credentials were good before: the client comes back, as after any other cut."""
+    with (
+        FaultProxy(sasl_server) as proxy,
+        zkr.connect(proxy.hosts, auth=zkr.SaslDigest("ann", "secret"), session_timeout=20.0) as zk,
+    ):
+        session = zk.session_id
+        trap = proxy.drop_reply("sasl")
+        proxy.cut()
+        trap.wait(10.0)
+        wait_until(lambda: zk.health().ok, 10.0, lambda: f"connected again: {zk.health()}")
+        assert zk.session_id == session
+        assert zk.exists("/", timeout=5.0) is not None
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------------
@@ -213,7 +228,7 @@ def test_refused_certificates_are_told_soon(secure_server: ZooKeeperServer, wron
     left = Leftovers()
     began = time.monotonic()
     with pytest.raises(zkr.AuthenticationError, match="certificate"):
-        zkr.connect(secure_server.secure_hosts, tls=tls, connect_timeout=10.0)
+        zkr.connect(secure_server.secure_hosts, tls=tls, connect_timeout=10.0).close()
     assert time.monotonic() - began < 2.0
     left.none()
 

@@ -80,7 +80,7 @@ def test_the_loss_of_a_borrowed_session(wire: str, kazoo: KazooClient, zkr_serve
     with zkr.Client(kazoo) as zk:
         held = zkr.Lock(zk, "/lock").acquire(5.0)
         zkr_server.expire(kazoo)
-        wait_until(held.lost.is_set, 10.0, "the hold is lost")
+        wait_until(held.lost.is_set, 15.0, "the hold is lost")
         assert held.lost.reason is zkr.LostReason.EXPIRED
         assert zkr.Lock(zk, "/lock").acquire(10.0).token > held.token
 
@@ -167,6 +167,6 @@ def test_elections_on_the_public_api(public: zkr.Client, zkr_proxy: FaultProxy) 
 def test_expiry_on_the_public_api(public: zkr.Client, zkr_server: Server) -> None:
     held = zkr.Lock(public, "/lock").acquire(5.0)
     zkr_server.expire(public)
-    wait_until(held.lost.is_set, 10.0, "it is lost")
+    wait_until(held.lost.is_set, 15.0, "it is lost")
     assert held.lost.reason is zkr.LostReason.EXPIRED
     assert zkr.Lock(public, "/lock").acquire(10.0).token > held.token

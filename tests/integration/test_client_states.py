@@ -73,7 +73,7 @@ def test_an_expired_session(zkr_server: Server, zkr_client: zkr.Client) -> None:
     states = _told(zkr_client)
     session = zkr_client.session_id
     zkr_server.expire(zkr_client)
-    wait_until(lambda: states[-1:] == [CONNECTED], 10.0, lambda: f"connected: {states}")
+    wait_until(lambda: states[-1:] == [CONNECTED], 15.0, lambda: f"connected: {states}")
     assert states[-2:] == [LOST, CONNECTED]
     assert states in (
         [SUSPENDED, LOST, CONNECTED],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import pytest
@@ -58,16 +59,28 @@ def test_a_write_that_may_have_been_applied_is_never_repeated(zkr_proxy: FaultPr
         assert zk.children("/") == ["n-0000000000"]
 
 
+class _Noted(tenacity.wait.wait_base):
+    """Half a second, and when it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, float]] = []
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        self.asked.append((retry_state.attempt_number, time.monotonic()))
+        return 0.5
+
+
 def test_attempts_to_connect_are_spaced_by_the_policy(zkr_proxy: FaultProxy, zkr_namespace: str) -> None:
-    retry = _retry(tenacity.wait_fixed(1.0), tenacity.stop_never)
-    with zkr.connect(zkr_proxy.hosts, namespace=zkr_namespace, retry=retry) as zk:
+    wait = _Noted()
+    with zkr.connect(zkr_proxy.hosts, namespace=zkr_namespace, retry=_retry(wait, tenacity.stop_never)) as zk:
         zkr_proxy.refuse()
-        wait_until(lambda: zk.state is zkr.State.SUSPENDED, 5.0, "suspended")
-        attempts = zk.core.session.transport
-        assert attempts is not None
-        wait_until(lambda: "refused" in attempts.last_error, 5.0, "an attempt has failed")
+        wait_until(lambda: len(wait.asked) >= 4, 10.0, "several attempts have failed")
         zkr_proxy.heal()
         wait_until(lambda: zk.state is zkr.State.CONNECTED, 5.0, "connected again")
+    attempts = [attempt for attempt, _ in wait.asked]
+    times = [at for _, at in wait.asked]
+    assert attempts[:4] == sorted(set(attempts[:4]))
+    assert all(after - before >= 0.45 for before, after in itertools.pairwise(times[1:4]))
 
 
 def test_the_defaults_of_a_policy() -> None:
