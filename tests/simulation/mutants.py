@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import zkrecipes.contention as contention_module
 import zkrecipes.heartbeat as heartbeat_module
+import zkrecipes.line as line_module
 import zkrecipes.session as session_module
 from zkrecipes.calls import Call, Unsettled
 from zkrecipes.contention import _Visit
@@ -18,10 +19,11 @@ from zkrecipes.flow import Pending, first_of
 from zkrecipes.heartbeat import Heartbeat
 from zkrecipes.hold import Hold, LostReason
 from zkrecipes.leadership import Term
+from zkrecipes.layouts import Member
 from zkrecipes.lease import Lease, Stamp
 from zkrecipes.nodes import Attempt, Nodes
 from zkrecipes.patience import check_cancelled
-from zkrecipes.port import Check, Children, Create, Delete, Get, Multi, Sync, is_write
+from zkrecipes.port import Check, Children, Create, Delete, Get, Multi, Request, Sync, is_write
 from zkrecipes.session import Session
 
 
@@ -81,10 +83,19 @@ def lease_renewed_by_sync() -> Iterator[None]:
         if holds and self._session.usable:
             self._session.call(Sync())
 
-    def counts(request: object) -> bool:
-        return isinstance(request, Sync) or is_write(request)  # type: ignore[arg-type]
+    def counts(request: Request) -> bool:
+        return isinstance(request, Sync) or is_write(request)
 
-    with _patched(Heartbeat, "_confirm", confirm), _patched(session_module, "is_write", counts):
+    def answered(self: Lease, stamp: Stamp, now: float, *, committed: bool) -> None:
+        self._note(stamp.sent, now)
+        if committed:
+            self.until = max(self.until, stamp.sent + self.timeout - self.drift)
+
+    with (
+        _patched(Heartbeat, "_confirm", confirm),
+        _patched(session_module, "is_write", counts),
+        _patched(Lease, "answered", answered),
+    ):
         yield
 
 
@@ -110,7 +121,7 @@ def lease_without_its_margin() -> Iterator[None]:
 
 
 @mutant("two valid handles", siege=True)
-def refused_writes_of_a_session_taken_up_again_count() -> Iterator[None]:
+def session_taken_up_again_counts_as_a_committed_write() -> Iterator[None]:
     def resumed(self: Lease, since: float | None, _now: float) -> None:
         self.disconnected()
         if since is not None:
@@ -129,17 +140,6 @@ def late_answer_revives() -> Iterator[None]:
 @mutant("two valid handles")
 def valid_is_decided_by_the_engine() -> Iterator[None]:
     with _patched(Hold, "reason", property(lambda self: self.ended)):
-        yield
-
-
-@mutant("two valid handles")
-def holds_survive_their_session() -> Iterator[None]:
-    def end_all(self: Session, reason: LostReason) -> None:
-        if reason is not LostReason.EXPIRED:
-            for hold in list(self.holds.values()):
-                self._end(hold, reason)
-
-    with _patched(Session, "_end_all", end_all):
         yield
 
 
@@ -303,6 +303,18 @@ def _newest(attempt: Attempt) -> Any:
         __hash__ = int.__hash__
 
     return Same(attempt.trace.session_id)
+
+
+@mutant("two valid handles|given out before")
+def numbers_are_believed_after_they_wrapped() -> Iterator[None]:
+    original = line_module.decide
+
+    def decide(me: str, line: Sequence[Member], *args: Any) -> Any:
+        numbered = sorted(line, key=lambda member: (member.number, member.name))
+        return original(me, [each._replace(number=place) for place, each in enumerate(numbered)], *args)
+
+    with _patched(contention_module, "decide", decide):
+        yield
 
 
 @mutant("two valid handles|given out before")

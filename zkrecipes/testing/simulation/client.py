@@ -85,6 +85,7 @@ class SimulatedTransport:
         events: The session.
         timeout: The session timeout that it asks for, in seconds.
         delay: Typical delay between client and server, in seconds.
+        first: The server that it tries first.
 
     Attributes:
         stalled_until: Nothing is written before this time.
@@ -93,7 +94,13 @@ class SimulatedTransport:
     """
 
     def __init__(
-        self, process: Process, ensemble: Ensemble, events: TransportEvents, timeout: float, delay: float
+        self,
+        process: Process,
+        ensemble: Ensemble,
+        events: TransportEvents,
+        timeout: float,
+        delay: float,
+        first: Server | None = None,
     ) -> None:
         self.process = process
         self.world: World = process.world
@@ -112,6 +119,8 @@ class SimulatedTransport:
         self._gates: dict[int, tuple[Gate, Gate]] = {}
         self._order = list(ensemble.servers)
         self.world.random.shuffle(self._order)
+        if first is not None:
+            self._order.sort(key=lambda server: server is not first)
         self._outbox: deque[Call[Any]] = deque()
         self._failures = 0
         self._closed = False
@@ -260,6 +269,15 @@ class SimulatedTransport:
 class SimulatedClient:
     """A process with a client of this library.
 
+    Args:
+        ensemble: The servers.
+        name: For the trace.
+        timeout: The session timeout, in seconds.
+        delay: Typical delay to and from a server, in seconds.
+        rate: How fast its clock runs.
+        server_tick: As of connect().
+        first: The server that it tries first; drawn if None.
+
     Attributes:
         core: What recipes take.
         runtime: To start algorithms.
@@ -276,6 +294,7 @@ class SimulatedClient:
         delay: float = 0.002,
         rate: float = 1.0,
         server_tick: float | None = None,
+        first: Server | None = None,
     ) -> None:
         self.name = name
         self.ensemble = ensemble
@@ -283,7 +302,7 @@ class SimulatedClient:
         self.process = Process(self.world, name, rate)
         self.runtime = SimulatedRuntime(self.process)
         self.session = Session(self.runtime, server_tick=server_tick)
-        self.transport = SimulatedTransport(self.process, ensemble, self.session, timeout, delay)
+        self.transport = SimulatedTransport(self.process, ensemble, self.session, timeout, delay, first)
         self.session.transport = self.transport
         self.core = Core(Nodes(self.session), identity=name)
         self.runtime.spawn(Heartbeat(self.session).keep(), "heartbeat")

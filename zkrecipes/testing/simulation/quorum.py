@@ -189,6 +189,8 @@ class Leading:
             return
         request = operation.request
         link = by if isinstance(by, Link) else None
+        if link is not None:
+            self._heard(link)
         if isinstance(request, Sync):
             # Answered without asking the quorum, so a deposed leader answers it, too.
             if len(self.server.log) == self.server.committed:
@@ -355,7 +357,7 @@ class Following:
         server.role = Role.FOLLOWING
         server.following = self
         self.ask(leading.join, self.link)
-        server.later(server.ensemble.tick / 2, self._look)
+        server.later(server.ensemble.sync_limit * server.ensemble.tick, self._look)
 
     def ask(self, what: Callable[..., None], *args: Any) -> None:
         """Send something to the leader."""
@@ -421,12 +423,12 @@ class Following:
     def _look(self) -> None:
         if not self.active:
             return
-        limit = self.server.ensemble.sync_limit * self.server.ensemble.tick
-        if self.server.world.now - self._heard > limit:
+        left = self._heard + self.server.ensemble.sync_limit * self.server.ensemble.tick - self.server.world.now
+        if left <= 0:
             self.stop("its leader is silent")
             self.server.ensemble.looking(self.server)
         else:
-            self.server.later(self.server.ensemble.tick / 2, self._look)
+            self.server.later(left + 1e-6, self._look)
 
     def link_closed(self, link: Link) -> None:
         """The leader has closed the connection."""

@@ -77,7 +77,7 @@ class Task(Generic[T]):
         done: Its result.
     """
 
-    __slots__ = ("_error", "_process", "_queued", "_runtime", "_turn", "_wait", "algorithm", "done", "name")
+    __slots__ = ("_error", "_process", "_queued", "_runtime", "_stall", "_turn", "_wait", "algorithm", "done", "name")
 
     def __init__(self, runtime: SimulatedRuntime, algorithm: Coroutine[Wait, None, T], name: str) -> None:
         self.algorithm: Coroutine[Wait, None, T] | None = algorithm
@@ -88,6 +88,7 @@ class Task(Generic[T]):
         self._wait: Wait | None = None
         self._queued = False
         self._turn = 0
+        self._stall = 0.0
         self._error: BaseException | None = None
         runtime.tasks[id(self)] = self
         self._wake()
@@ -96,6 +97,10 @@ class Task(Generic[T]):
         """Throw something into it where it waits, as Ctrl-C and a cancellation do."""
         self._error = error
         self._wake()
+
+    def stall(self, seconds: float) -> None:
+        """Its thread gets no processor for so long after it could have gone on the next time."""
+        self._stall = seconds
 
     def abandon(self) -> None:
         """Forget it where it waits: Python then closes the coroutine, as when its driver has crashed."""
@@ -109,7 +114,8 @@ class Task(Generic[T]):
     def _wake(self) -> None:
         if not self._queued:
             self._queued = True
-            self._process.later(self._process.hesitation(), self._step)
+            stall, self._stall = self._stall, 0.0
+            self._process.later(stall or self._process.hesitation(), self._step)
 
     def _let_go(self) -> None:
         if self._wait is not None:
