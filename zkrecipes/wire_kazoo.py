@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from kazoo.client import KazooClient, KazooState
+from kazoo.exceptions import AuthFailedError, ConnectionDropped
 from kazoo.protocol.states import KeeperState
 from kazoo.retry import KazooRetry
 
@@ -25,6 +26,9 @@ logger = logging.getLogger("zkrecipes.wire")
 # Stock kazoo wakes its thread through a socket pair, which is full and blocks at 278 requests; users of a borrowed
 # client may have filled it. To wait for room under the step lock could be for ever: kazoo's thread may want the lock.
 QUEUE_LIMIT: Final = 128
+
+_ACCIDENTS: Final = 2
+"""Connections that may end in the midst of a SASL exchange, one after another, before that counts as a refusal."""
 
 
 class KazooLink:
@@ -238,7 +242,35 @@ def open_kazoo(
     except (ValueError, IndexError) as error:
         message = f"hosts must be like 'zk1:2181,zk2:2181' or a list of 'host:port', not {hosts!r} ({error})"
         raise ValueError(message) from error
+    if sasl:
+        _tell_drops_from_refusals(kazoo)
     return kazoo
+
+
+def _tell_drops_from_refusals(kazoo: KazooClient) -> None:
+    """Let a connection that ends in the midst of a SASL exchange be made again, like any other.
+
+    kazoo takes it for refused credentials, after which it never connects again. Servers from 3.6 on say so when they
+    refuse; older ones just hang up, so three drops in a row are no accident.
+    """
+    connection = kazoo._connection  # noqa: SLF001 - this module's business
+    authenticate = getattr(connection, "_authenticate_with_sasl", None)
+    if authenticate is None:
+        return
+    drops = 0
+
+    def patient(host: str, timeout: float) -> None:
+        nonlocal drops
+        try:
+            authenticate(host, timeout)
+        except AuthFailedError as error:
+            if isinstance(error.__cause__, ConnectionDropped) and drops < _ACCIDENTS:
+                drops += 1
+                raise error.__cause__ from None
+            raise
+        drops = 0
+
+    connection._authenticate_with_sasl = patient  # noqa: SLF001
 
 
 def count_hosts(hosts: str | Sequence[str]) -> int:

@@ -56,10 +56,17 @@ def path(zkr_server: Server, request: pytest.FixtureRequest) -> str:
 
 
 def _cost(proxy: FaultProxy, zk: zkr.Client, job: Callable[[], object]) -> tuple[int, int]:
-    """Requests and flights of a job."""
+    """Requests and flights of a job.
+
+    Replies take their time, as on a real network: what is asked back to back is then one flight on a busy machine, too.
+    """
     zk.exists("/")  # traffic counts as heartbeat: the next one is a whole interval away
+    proxy.delay(0.05)
     proxy.reset_counts()
-    job()
+    try:
+        job()
+    finally:
+        proxy.delay(0.0)
     return proxy.counts().total(), proxy.flights()
 
 
