@@ -13,6 +13,7 @@ lease lasts confirms with a write before it holds.
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -37,6 +38,11 @@ from zkrecipes.port import Check, Children, Exists, Get, Multi
 __all__ = ["enter"]
 
 T = TypeVar("T")
+
+logger = logging.getLogger("zkrecipes.contention")
+
+NEARLY_LAST = LAST_NUMBER // 10 * 9
+"""Sequence numbers from which on we warn that they will run out."""
 
 # How long the removal of our place is waited for: after a deadline, which the call must not outlive by much, and after
 # a cancellation, where there is time.
@@ -149,6 +155,13 @@ class _Visit:
                 names = await self._list()
 
     def _take(self) -> Hold:
+        member = self.place.layout.member(self.attempt.name)
+        if member is not None and member.number > NEARLY_LAST and self.nodes.warn_once(self.place.path):
+            logger.warning(
+                "%.0f %% of the sequence numbers under %s are used up; delete the path while nobody uses it",
+                100 * member.number / LAST_NUMBER,
+                self.place.label,
+            )
         hold = self.session.hold(self.attempt.path or "", self.token)
         self.attempt.settle()
         return hold

@@ -100,6 +100,7 @@ class Nodes:
         self._handles: deque[tuple[weakref.ref[object], Grip]] = deque()
         self._reaping: dict[int, tuple[_Trace, Pending[None]]] = {}
         self._seen: dict[str, bool] = {}
+        self._warned: dict[str, bool] = {}
         session.on_given_up = self._remove_given_up
 
     # --- attempts
@@ -168,6 +169,12 @@ class Nodes:
                 attempt.path = f"{attempt.trace.parent}/{name}"
                 return name
         return None
+
+    def warn_once(self, path: str) -> bool:
+        """Whether nobody has been warned about this path before."""
+        first = path not in self._warned
+        self._warned[path] = True
+        return first
 
     # --- removal
     # --------------------------------------------------------------------------------------------------------
