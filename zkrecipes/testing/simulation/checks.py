@@ -1,7 +1,8 @@
 """The promises, checked at every instant of virtual time.
 
 `Exclusion`: of the handles of one line no two are valid at once, tokens rise, no two pieces of work run at once.
-`Ledger`: what an attempt has left on the servers, and whether something appears after a call has said that nothing will.
+`Ledger`: what an attempt has left on the servers, and whether something appears after a call has said that nothing
+will.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A simulated client: the library's own session on a transport that talks to the simulated servers.
 
 The transport behaves as kazoo's: requests are written by a connection thread somewhat later than they were handed over
-(and ask then whether they still may), answers come in order, and what stands in its queue when the connection ends may be
-written on the next one, unless the session forbids it.
+(and ask then whether they still may), answers come in order, and what stands in its queue when the connection ends
+may be written on the next one, unless the session forbids it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class SimulatedTransport:
         on_answer: Called with the server and the request before each answer is told.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - its surroundings
         self,
         process: Process,
         ensemble: Ensemble,
@@ -132,7 +132,7 @@ class SimulatedTransport:
             gates = self._gates[server.number] = (Gate(), Gate())
         return gates
 
-    # --- for the session ------------------------------------------------------------------------------------------------
+    # --- for the session -------------------------------------------------------------------------------------------
 
     @property
     def servers(self) -> int:
@@ -150,7 +150,7 @@ class SimulatedTransport:
         if wire is not None:
             self.process.later(0.001 * self.world.chance(), wire.hang_up, "made anew")
 
-    # --- the connection thread ------------------------------------------------------------------------------------------
+    # --- the connection thread -------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to connect."""
@@ -214,7 +214,9 @@ class SimulatedTransport:
         wire.flight.append((self.sent, call, withdrawn))
         wire.to_server.send(wire.connection.request, self.sent, request)
 
-    def replied(self, wire: _Wire, number: int, result: Any, code: int, index: int, zxid: int) -> None:
+    def replied(  # noqa: PLR0917 - the fields of a reply
+        self, wire: _Wire, number: int, result: Any, code: int, index: int, zxid: int
+    ) -> None:
         """An answer has come."""
         sent, call, withdrawn = wire.flight[0]
         if sent != number:
@@ -230,8 +232,7 @@ class SimulatedTransport:
             self.events.dropped(call)
             return
         self.on_answer(wire.server, call.request)
-        if zxid > self.last_zxid:
-            self.last_zxid = zxid
+        self.last_zxid = max(self.last_zxid, zxid)
         if code == 0:
             self.world.note(self.process.name, "hears %s", result)
             self.events.answered(call, result)
@@ -340,7 +341,9 @@ class SimulatedClient:
     def isolate(self, seconds: float, *, out: bool = True, back: bool = True, server: Server | None = None) -> None:
         """Shut the gates to all servers (or one), from them, or both, for a while. No side is told."""
         text = "hears and is heard no more" if out and back else "is heard no more" if out else "hears nothing"
-        self.world.note(self.name, "%s for %.2f s (%s)", text, seconds, "all servers" if server is None else server.name)
+        self.world.note(
+            self.name, "%s for %.2f s (%s)", text, seconds, "all servers" if server is None else server.name
+        )
         until = self.world.now + seconds
         for each in self.ensemble.servers if server is None else [server]:
             outward, inward = self.transport.gates(each)

@@ -1,4 +1,4 @@
-"""One schedule: a few clients contend for a lock or an office while things go wrong. Everything is drawn from the seed."""
+"""One schedule: a few clients contend for a lock or an office while things go wrong. The seed decides everything."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Coroutine
 from typing import Final, Literal, final
 
 from zkrecipes.election import ElectionRecipe
-from zkrecipes.errors import AcquireTimeoutError, CancelledError, ForeignNodeError, UnavailableError, ZkRecipesError
-from zkrecipes.flow import Pending, Wait, first_of
+from zkrecipes.errors import AcquireTimeoutError, CancelledError, UnavailableError
+from zkrecipes.flow import Wait, first_of
 from zkrecipes.handoff import LocalHandoff
 from zkrecipes.hold import Grip
 from zkrecipes.leadership import Term, largest_grace
@@ -278,9 +278,7 @@ class Contest:
     ) -> Grip | Term:
         """What the contest is about."""
         if self.kind == "lock":
-            recipe = LockRecipe(
-                client.core, PATH, identity=identity, layout=self._layout, local_handoff=self._handoff
-            )
+            recipe = LockRecipe(client.core, PATH, identity=identity, layout=self._layout, local_handoff=self._handoff)
             return await recipe.acquire(timeout, cancel)
         election = ElectionRecipe(
             client.core,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import final
 
-from zkrecipes.testing.simulation.quorum import Following, Leading
+from zkrecipes.testing.simulation.following import Following
+from zkrecipes.testing.simulation.quorum import Leading
 from zkrecipes.testing.simulation.server import Role, Server, Txn
 from zkrecipes.testing.simulation.tree import Tree
 from zkrecipes.testing.simulation.world import Gate, World
@@ -58,7 +59,7 @@ class Ensemble:
             server.role = Role.LOOKING
         self._elect(self.servers)
 
-    # --- for servers ----------------------------------------------------------------------------------------------------
+    # --- for servers -----------------------------------------------------------------------------------------------
 
     def gate(self, sender: Server, receiver: Server) -> Gate:
         """The gate of one direction between two servers."""
@@ -118,7 +119,7 @@ class Ensemble:
             if voter is not best:
                 Following(voter, leading)
 
-    # --- for tests ------------------------------------------------------------------------------------------------------
+    # --- for tests -------------------------------------------------------------------------------------------------
 
     @property
     def leader(self) -> Server | None:

@@ -1,7 +1,7 @@
 """Many schedules: on all cores, with a progress bar, and going on where the last run stopped.
 
-What was reached is kept in a file of the user's cache directory, under a digest of the package's sources: after a change
-of the code the count begins anew.
+What was reached is kept in a file of the user's cache directory, under a digest of the package's sources: after a
+change of the code the count begins anew.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-# --- many -------------------------------------------------------------------------------------------------------------
+# --- many ---------------------------------------------------------------------------------------------------------
 
 
 def _cache() -> Path:

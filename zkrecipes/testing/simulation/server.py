@@ -17,7 +17,8 @@ from zkrecipes.testing.simulation.world import Channel, Pausable, World
 
 if TYPE_CHECKING:
     from zkrecipes.testing.simulation.ensemble import Ensemble
-    from zkrecipes.testing.simulation.quorum import Following, Leading
+    from zkrecipes.testing.simulation.following import Following
+    from zkrecipes.testing.simulation.quorum import Leading
 
 __all__ = ["ClientEnd", "Operation", "Role", "Server", "ServerConnection", "Txn"]
 
@@ -198,7 +199,7 @@ class Server(Pausable):
         else:
             what(*args)
 
-    # --- clients --------------------------------------------------------------------------------------------------------
+    # --- clients ---------------------------------------------------------------------------------------------------
 
     def accept(self, connection: ServerConnection, session: int, timeout: float, last_zxid: int) -> None:
         """A client wants a session, or to take one up again."""
@@ -295,7 +296,7 @@ class Server(Pausable):
         for connection in list(self.connections):
             connection.close()
 
-    # --- the log --------------------------------------------------------------------------------------------------------
+    # --- the log ---------------------------------------------------------------------------------------------------
 
     def commit(self, count: int) -> None:
         """The first `count` entries of the log are committed."""

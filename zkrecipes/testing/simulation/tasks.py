@@ -1,7 +1,7 @@
-"""Simulated processes: a clock of their own, and algorithms that are stepped one at a time, at times that chance decides.
+"""Simulated processes: a clock of their own, and algorithms that are stepped one at a time, when chance decides.
 
-Each step is one event of the world, so code between two awaits is atomic, as under the step lock of the real drivers, and
-every order of steps that threads could produce is possible.
+Each step is one event of the world, so code between two awaits is atomic, as under the step lock of the real drivers,
+and every order of steps that threads could produce is possible.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class Tree:
         """The ephemeral nodes of a session."""
         return list(self.ephemerals.get(session, ()))
 
-    # --- the leader's checks --------------------------------------------------------------------------------------------
+    # --- the leader's checks ---------------------------------------------------------------------------------------
 
     def plan(self, request: Create | Set | Delete | Check | Multi, session: int) -> tuple[Change, ...]:
         """Check a write, and return its changes, which are applied to this tree: later checks see them.
@@ -133,8 +133,8 @@ class Tree:
         changes: list[Change] = []
         for index, operation in enumerate(request.operations):
             if not isinstance(operation, Check):
-                for path in (parent_of(operation.path), operation.path):
-                    undo.append((path, copy.deepcopy(self.nodes.get(path))))
+                paths = (parent_of(operation.path), operation.path)
+                undo.extend((path, copy.deepcopy(self.nodes.get(path))) for path in paths)
             try:
                 change = self._plan_one(operation, session)
                 if change.kind == "create" and isinstance(operation, Create) and operation.sequential:
@@ -187,7 +187,7 @@ class Tree:
         container = request.kind is Kind.CONTAINER
         return Change("create", path, request.data, int32(parent.creates + 1), owner, container)
 
-    # --- changes --------------------------------------------------------------------------------------------------------
+    # --- changes ---------------------------------------------------------------------------------------------------
 
     def apply(self, change: Change, zxid: int, time: int, *, planning: bool = True) -> None:
         """Carry a change out.
@@ -210,7 +210,8 @@ class Tree:
         parent_path, _, name = change.path.rpartition("/")
         parent = self.nodes[parent_path or "/"]
         parent.children[name] = None
-        # A server's tree never counts backwards: after 2147483647 the leader's own record wraps, the tree's stays there.
+        # A server's tree never counts backwards: after 2147483647 the leader's own record wraps, the tree's stays
+        # there.
         if planning or change.number > parent.creates:
             parent.creates = change.number
             parent.pzxid = zxid
@@ -229,7 +230,7 @@ class Tree:
         if node.owner:
             self.ephemerals[node.owner].pop(path, None)
 
-    # --- answers --------------------------------------------------------------------------------------------------------
+    # --- answers ---------------------------------------------------------------------------------------------------
 
     def answer(self, request: object, changes: tuple[Change, ...]) -> Any:
         """What the client is told about a write that has just been applied here."""

@@ -1,7 +1,7 @@
 """Virtual time, a seeded scheduler, and the trace.
 
-One `random.Random` decides everything that chance decides: delays, and with them the order of events, and faults. A seed
-therefore replays its schedule exactly, as long as nothing iterates over a set or depends on addresses.
+One `random.Random` decides everything that chance decides: delays, and with them the order of events, and faults. A
+seed therefore replays its schedule exactly, as long as nothing iterates over a set or depends on addresses.
 """
 
 from __future__ import annotations
