@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from zkrecipes.flow import first_of
 from zkrecipes.hold import Grip
 from zkrecipes.lock import Cancel, LockRecipe
-from zkrecipes.port import Children, Create
+from zkrecipes.port import Children, Create, Request
 from zkrecipes.testing.simulation import SimulatedClient, Simulation, Violation
 from zkrecipes.testing.simulation.checks import Exclusion, ThirdParty
-from zkrecipes.testing.simulation.server import Txn
+from zkrecipes.testing.simulation.server import Server, Txn
+
+Schedule = Callable[[int], None]
 
 PATH = "/line"
 T = 4.0
@@ -151,7 +154,12 @@ def session_ends_while_the_thread_starves(seed: int) -> None:
         sim.start(third, siege.hold(third))
         sim.run(1.0)
         sim.start(holder, holding.done.result().release())
-        rival.transport.on_answer = lambda _server, request: waiting.stall(2.0) if isinstance(request, Children) else None
+
+        def answered(_server: Server, request: Request) -> None:
+            if isinstance(request, Children):
+                waiting.stall(2.0)
+
+        rival.transport.on_answer = answered
         sim.run(0.1)
         if not waiting.done.done:  # otherwise it was told too late to starve
             leader.leading.close_session(rival.session.id)
@@ -207,3 +215,15 @@ def numbers_wrap(seed: int) -> None:
 async def _make_parent(client: SimulatedClient) -> None:
     await client.session.ready(math.inf)
     await client.session.result(client.session.call(Create(PATH)), math.inf)
+
+
+SCHEDULES: tuple[Schedule, ...] = (
+    leader_frozen_between_pings,
+    holder_with_a_deposed_leader,
+    holder_cut_from_a_deposed_leader,
+    third_party_deletes_the_node,
+    third_party_closes_the_session,
+    session_ends_while_the_thread_starves,
+    cancelled_while_the_only_server_is_silent,
+    numbers_wrap,
+)

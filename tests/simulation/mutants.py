@@ -9,22 +9,24 @@ from typing import Any
 from unittest.mock import patch
 
 import zkrecipes.contention as contention_module
-import zkrecipes.heartbeat as heartbeat_module
 import zkrecipes.line as line_module
 import zkrecipes.session as session_module
+from tests.simulation import directed
 from zkrecipes.calls import Call, Unsettled
 from zkrecipes.contention import _Visit
-from zkrecipes.line import Acquired
+from zkrecipes.errors import NodeNotFoundError
 from zkrecipes.flow import Pending, first_of
 from zkrecipes.heartbeat import Heartbeat
-from zkrecipes.hold import Hold, LostReason
-from zkrecipes.leadership import Term
+from zkrecipes.hold import Hold
 from zkrecipes.layouts import Member
+from zkrecipes.leadership import Term
 from zkrecipes.lease import Lease, Stamp
+from zkrecipes.line import Acquired, Gone
 from zkrecipes.nodes import Attempt, Nodes
 from zkrecipes.patience import check_cancelled
-from zkrecipes.port import Check, Children, Create, Delete, Get, Multi, Request, Sync, is_write
+from zkrecipes.port import Check, Children, Delete, Get, Multi, Request, Sync, is_write
 from zkrecipes.session import Session
+from zkrecipes.testing.simulation.contest import Kind
 
 
 @dataclass(frozen=True)
@@ -33,26 +35,30 @@ class Mutant:
 
     Attributes:
         name: What was taken away.
-        breaks: Part of the complaint that the simulation must come to.
+        breaks: What the simulation must complain of: a regular expression.
         kind: The contest that finds it.
-        siege: The kind of schedules that find it; None for all.
+        directed: The directed schedule that finds it where chance would take too long; None for contests.
         apply: Takes it away, for a while.
     """
 
     name: str
     breaks: str
-    kind: str
-    siege: bool | None
+    kind: Kind
+    directed: directed.Schedule | None
     apply: Callable[[], AbstractContextManager[Any]]
 
 
 MUTANTS: list[Mutant] = []
 
+LEFTOVER = "left on the servers|still waits|appeared after|still there"
 
-def mutant(breaks: str, kind: str = "lock", siege: bool | None = None) -> Callable[[Callable[[], Iterator[None]]], Callable[[], Iterator[None]]]:
+
+def mutant(
+    breaks: str, kind: Kind = "lock", directed: directed.Schedule | None = None
+) -> Callable[[Callable[[], Iterator[None]]], Callable[[], Iterator[None]]]:
     def register(function: Callable[[], Iterator[None]]) -> Callable[[], Iterator[None]]:
         name = function.__name__.replace("_", " ")
-        MUTANTS.append(Mutant(name, breaks, kind, siege, contextmanager(function)))
+        MUTANTS.append(Mutant(name, breaks, kind, directed, contextmanager(function)))
         return function
 
     return register
@@ -65,7 +71,7 @@ def _patched(target: object, name: str, value: object) -> AbstractContextManager
 # --- the lease --------------------------------------------------------------------------------------------------------
 
 
-@mutant("two valid handles", siege=True)
+@mutant("two valid handles|given out before")
 def lease_renewed_by_any_answer() -> Iterator[None]:
     def answered(self: Lease, stamp: Stamp, _now: float, *, committed: bool) -> None:
         if stamp.write and self._writes:
@@ -77,7 +83,7 @@ def lease_renewed_by_any_answer() -> Iterator[None]:
         yield
 
 
-@mutant("two valid handles", siege=True)
+@mutant("two valid handles", directed=directed.holder_with_a_deposed_leader)
 def lease_renewed_by_sync() -> Iterator[None]:
     def confirm(self: Heartbeat, holds: list[Hold]) -> None:
         if holds and self._session.usable:
@@ -99,7 +105,7 @@ def lease_renewed_by_sync() -> Iterator[None]:
         yield
 
 
-@mutant("two valid handles", siege=True)
+@mutant("two valid handles", directed=directed.leader_frozen_between_pings)
 def lease_counts_from_the_write_itself() -> Iterator[None]:
     def extend(self: Lease, limit: float) -> None:
         # The write's own moment instead of a request answered a margin before it.
@@ -109,7 +115,7 @@ def lease_counts_from_the_write_itself() -> Iterator[None]:
         yield
 
 
-@mutant("two valid handles", siege=True)
+@mutant("two valid handles", directed=directed.leader_frozen_between_pings)
 def lease_without_its_margin() -> Iterator[None]:
     def extend(self: Lease, limit: float) -> None:
         for sent, answered in self._answered:
@@ -120,7 +126,7 @@ def lease_without_its_margin() -> Iterator[None]:
         yield
 
 
-@mutant("two valid handles", siege=True)
+@mutant("two valid handles", directed=directed.holder_cut_from_a_deposed_leader)
 def session_taken_up_again_counts_as_a_committed_write() -> Iterator[None]:
     def resumed(self: Lease, since: float | None, _now: float) -> None:
         self.disconnected()
@@ -149,10 +155,10 @@ def lease_not_confirmed_after_a_long_wait() -> Iterator[None]:
         yield
 
 
-# --- requests and their outcome -----------------------------------------------------------------------------------------
+# --- requests and their outcome ---------------------------------------------------------------------------------------
 
 
-@mutant("left on the servers|still waits|appeared|still there")
+@mutant(LEFTOVER)
 def guid_is_not_looked_up() -> Iterator[None]:
     async def find(_self: Nodes, _attempt: Attempt, _until: float, _stop: object = None) -> None:
         return None
@@ -161,10 +167,13 @@ def guid_is_not_looked_up() -> Iterator[None]:
         yield
 
 
-@mutant("left on the servers|still waits|appeared|still there")
+@mutant(LEFTOVER)
 def absent_is_believed_without_a_write() -> Iterator[None]:
     async def find(self: Nodes, attempt: Attempt, until: float, stop: Pending[None] | None = None) -> str | None:
-        names = await self.session.result(self.session.call(Children(attempt.trace.parent)), until, stop)
+        try:
+            names = await self.session.result(self.session.call(Children(attempt.trace.parent)), until, stop)
+        except NodeNotFoundError:
+            return None
         for name in names:
             if name.startswith(attempt.trace.prefix):
                 attempt.path = f"{attempt.trace.parent}/{name}"
@@ -175,7 +184,7 @@ def absent_is_believed_without_a_write() -> Iterator[None]:
         yield
 
 
-@mutant("left on the servers|still waits|appeared|still there")
+@mutant(LEFTOVER)
 def create_is_repeated_blindly() -> Iterator[None]:
     async def look_up(self: _Visit) -> list[str]:
         await self._reconnected()
@@ -187,7 +196,7 @@ def create_is_repeated_blindly() -> Iterator[None]:
         yield
 
 
-@mutant("left on the servers|still waits|appeared|still there")
+@mutant(LEFTOVER)
 def withdrawn_calls_are_written_later() -> Iterator[None]:
     def may_write(self: Session, call: Call[Any]) -> bool:
         call.stamp = self._lease.written(self.runtime.now(), write=is_write(call.request))
@@ -197,13 +206,13 @@ def withdrawn_calls_are_written_later() -> Iterator[None]:
         yield
 
 
-@mutant("left on the servers|still waits|appeared|still there")
+@mutant(LEFTOVER)
 def no_reaper() -> Iterator[None]:
     with _patched(Nodes, "_reap", lambda _self, _trace: Pending.of(None)):
         yield
 
 
-@mutant("left on the servers|still waits|appeared|still there")
+@mutant(LEFTOVER)
 def collected_calls_are_not_swept() -> Iterator[None]:
     async def sweep(_self: Nodes) -> None:
         await first_of()
@@ -212,7 +221,7 @@ def collected_calls_are_not_swept() -> Iterator[None]:
         yield
 
 
-@mutant("left on the servers|still waits|appeared|still there")
+@mutant(LEFTOVER)
 def lost_reply_of_the_delete_means_done() -> Iterator[None]:
     async def release(self: Nodes, hold: Hold, seconds: float) -> None:
         hold.released = True
@@ -233,7 +242,7 @@ def removal_is_waited_for_without_a_limit() -> Iterator[None]:
         yield
 
 
-@mutant("after it was cancelled")
+@mutant("the cancelled wait ends", directed=directed.cancelled_while_the_only_server_is_silent)
 def cancellation_is_seen_only_between_answers() -> Iterator[None]:
     original = Session.result
 
@@ -244,7 +253,7 @@ def cancellation_is_seen_only_between_answers() -> Iterator[None]:
         yield
 
 
-# --- the line -----------------------------------------------------------------------------------------------------------
+# --- the line ---------------------------------------------------------------------------------------------------------
 
 
 @mutant("two valid handles|given out before")
@@ -286,13 +295,13 @@ def token_from_the_sequence_number() -> Iterator[None]:
         yield
 
 
-@mutant("two valid handles|could not prove|given out before|left on")
-def session_change_is_not_noticed_in_the_line() -> Iterator[None]:
-    with _patched(Attempt, "session_id", property(lambda self: _newest(self))):
+@mutant("given out before", directed=directed.session_ends_while_the_thread_starves)
+def no_owner_check() -> Iterator[None]:
+    with _patched(Attempt, "session_id", property(_always_the_same)):
         yield
 
 
-def _newest(attempt: Attempt) -> Any:
+def _always_the_same(attempt: Attempt) -> Any:
     class Same(int):
         def __eq__(self, _other: object) -> bool:
             return True
@@ -305,7 +314,7 @@ def _newest(attempt: Attempt) -> Any:
     return Same(attempt.trace.session_id)
 
 
-@mutant("two valid handles|given out before")
+@mutant("two valid handles|given out before", directed=directed.numbers_wrap)
 def numbers_are_believed_after_they_wrapped() -> Iterator[None]:
     original = line_module.decide
 
@@ -321,13 +330,13 @@ def numbers_are_believed_after_they_wrapped() -> Iterator[None]:
 def first_listing_is_believed_in_any_state() -> Iterator[None]:
     async def decide(self: _Visit, names: list[str]) -> Any:
         # As if whoever finds its own node in the line were first: the order is not looked at.
-        return Acquired() if self.attempt.name in names else contention_module.Gone()
+        return Acquired() if self.attempt.name in names else Gone()
 
     with _patched(_Visit, "_decide", decide):
         yield
 
 
-@mutant("still believes")
+@mutant("still believes", directed=directed.third_party_deletes_the_node)
 def heartbeat_without_checks_and_watch() -> Iterator[None]:
     def confirm(self: Heartbeat, holds: list[Hold]) -> None:
         if holds and self._session.usable:
@@ -337,7 +346,7 @@ def heartbeat_without_checks_and_watch() -> Iterator[None]:
         yield
 
 
-# --- election -----------------------------------------------------------------------------------------------------------
+# --- election ---------------------------------------------------------------------------------------------------------
 
 
 @mutant("two pieces of work", "election")
@@ -353,6 +362,3 @@ def work_is_stopped_when_the_lease_has_ended() -> Iterator[None]:
 
     with _patched(Term, "__init__", init), _patched(Term, "out_of_time", property(out_of_time)):
         yield
-
-
-__all__ = ["MUTANTS", "Create", "Mutant", "heartbeat_module"]

@@ -132,7 +132,7 @@ class SimulatedTransport:
             gates = self._gates[server.number] = (Gate(), Gate())
         return gates
 
-    # --- for the session -------------------------------------------------------------------------------------------
+    # --- for the session ----------------------------------------------------------------------------------------------
 
     @property
     def servers(self) -> int:
@@ -150,7 +150,7 @@ class SimulatedTransport:
         if wire is not None:
             self.process.later(0.001 * self.world.chance(), wire.hang_up, "made anew")
 
-    # --- the connection thread -------------------------------------------------------------------------------------
+    # --- the connection thread ----------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to connect."""

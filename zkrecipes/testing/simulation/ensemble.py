@@ -59,7 +59,7 @@ class Ensemble:
             server.role = Role.LOOKING
         self._elect(self.servers)
 
-    # --- for servers -----------------------------------------------------------------------------------------------
+    # --- for servers --------------------------------------------------------------------------------------------------
 
     def gate(self, sender: Server, receiver: Server) -> Gate:
         """The gate of one direction between two servers."""
@@ -119,7 +119,7 @@ class Ensemble:
             if voter is not best:
                 Following(voter, leading)
 
-    # --- for tests -------------------------------------------------------------------------------------------------
+    # --- for tests ----------------------------------------------------------------------------------------------------
 
     @property
     def leader(self) -> Server | None:

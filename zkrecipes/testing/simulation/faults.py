@@ -117,7 +117,7 @@ class Faults:
     def _server(self) -> Server:
         return self.ensemble.servers[int(self.world.chance() * len(self.ensemble.servers))]
 
-    # --- clients ---------------------------------------------------------------------------------------------------
+    # --- clients ------------------------------------------------------------------------------------------------------
 
     def cut(self) -> None:
         """A connection ends."""
@@ -190,7 +190,7 @@ class Faults:
         if client is not None and len([each for each in self.clients if each.process.alive]) > 1:
             client.crash(power=self.world.chance() < 0.5)
 
-    # --- servers ---------------------------------------------------------------------------------------------------
+    # --- servers ------------------------------------------------------------------------------------------------------
 
     def freeze_leader(self) -> None:
         """The leader is stopped for a while, shorter or longer than sessions last."""
@@ -263,7 +263,7 @@ class Faults:
         self.world.note(server.name, "lags by up to %.2f s", length)
         server.lag = length
 
-    # --- third parties ---------------------------------------------------------------------------------------------
+    # --- third parties ------------------------------------------------------------------------------------------------
 
     def delete_node(self) -> None:
         """Somebody deletes a contender's node."""

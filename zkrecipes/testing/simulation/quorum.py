@@ -91,7 +91,7 @@ class Leading:
     def _note(self, text: str, *args: object) -> None:
         self.world.note(self.server.name, text, *args)
 
-    # --- followers -------------------------------------------------------------------------------------------------
+    # --- followers ----------------------------------------------------------------------------------------------------
 
     def join(self, link: Link) -> None:
         """A follower asks for the history; from now on it gets every proposal."""
@@ -181,7 +181,7 @@ class Leading:
             self.links = []
             self.server.close_clients()
 
-    # --- requests --------------------------------------------------------------------------------------------------
+    # --- requests -----------------------------------------------------------------------------------------------------
 
     def submit(self, operation: Operation, by: object) -> None:
         """A write, a sync or a new session, from our own connection (by the server) or a follower's (by its link)."""
@@ -229,7 +229,7 @@ class Leading:
             self._tell(link, "proposal", txn)
         self._count_acknowledgements()
 
-    # --- sessions --------------------------------------------------------------------------------------------------
+    # --- sessions -----------------------------------------------------------------------------------------------------
 
     def _bucket(self, timeout: float) -> float:
         tick = self.ensemble.tick
@@ -303,7 +303,7 @@ class Leading:
                 self.head.apply(change, 0, 0)
             self._propose(txn)
 
-    # --- timers ----------------------------------------------------------------------------------------------------
+    # --- timers -------------------------------------------------------------------------------------------------------
 
     def _beat(self) -> None:
         if not self.active:

@@ -199,7 +199,7 @@ class Server(Pausable):
         else:
             what(*args)
 
-    # --- clients ---------------------------------------------------------------------------------------------------
+    # --- clients ------------------------------------------------------------------------------------------------------
 
     def accept(self, connection: ServerConnection, session: int, timeout: float, last_zxid: int) -> None:
         """A client wants a session, or to take one up again."""
@@ -296,7 +296,7 @@ class Server(Pausable):
         for connection in list(self.connections):
             connection.close()
 
-    # --- the log ---------------------------------------------------------------------------------------------------
+    # --- the log ------------------------------------------------------------------------------------------------------
 
     def commit(self, count: int) -> None:
         """The first `count` entries of the log are committed."""

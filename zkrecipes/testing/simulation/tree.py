@@ -117,7 +117,7 @@ class Tree:
         """The ephemeral nodes of a session."""
         return list(self.ephemerals.get(session, ()))
 
-    # --- the leader's checks ---------------------------------------------------------------------------------------
+    # --- the leader's checks ------------------------------------------------------------------------------------------
 
     def plan(self, request: Create | Set | Delete | Check | Multi, session: int) -> tuple[Change, ...]:
         """Check a write, and return its changes, which are applied to this tree: later checks see them.
@@ -187,7 +187,7 @@ class Tree:
         container = request.kind is Kind.CONTAINER
         return Change("create", path, request.data, int32(parent.creates + 1), owner, container)
 
-    # --- changes ---------------------------------------------------------------------------------------------------
+    # --- changes ------------------------------------------------------------------------------------------------------
 
     def apply(self, change: Change, zxid: int, time: int, *, planning: bool = True) -> None:
         """Carry a change out.
@@ -230,7 +230,7 @@ class Tree:
         if node.owner:
             self.ephemerals[node.owner].pop(path, None)
 
-    # --- answers ---------------------------------------------------------------------------------------------------
+    # --- answers ------------------------------------------------------------------------------------------------------
 
     def answer(self, request: object, changes: tuple[Change, ...]) -> Any:
         """What the client is told about a write that has just been applied here."""

@@ -1,0 +1,50 @@
+"""Each safeguard is needed: without it, the simulation finds a broken promise."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.simulation import directed
+from tests.simulation.mutants import MUTANTS, Mutant
+from zkrecipes.testing.simulation import Violation
+from zkrecipes.testing.simulation.runner import run_chunk
+
+LIMIT = 2000
+BATCH = 20
+ROUNDS = 100
+
+
+def _find(mutant: Mutant) -> tuple[int, str] | None:
+    """The first schedule that catches it, and the complaint."""
+    if mutant.directed is not None:
+        for seed in range(LIMIT):
+            try:
+                mutant.directed(seed)
+            except Violation as violation:
+                return seed, violation.what
+        return None
+    for first in range(0, LIMIT, BATCH):
+        for found in run_chunk((first, BATCH), mutant.kind).found:
+            return found.seed, found.what
+    return None
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
+def test_mutant_is_caught(mutant: Mutant) -> None:
+    with mutant.apply():
+        found = _find(mutant)
+    assert found is not None, f"without this safeguard {LIMIT} schedules found nothing wrong"
+    print(f"caught by schedule {found[0] + 1}: {found[1][:70]}")  # noqa: T201 - pytest -rP shows it
+    assert re.search(mutant.breaks, found[1]), f"seed {found[0]}: {found[1]}"
+
+
+@pytest.mark.parametrize("schedule", directed.SCHEDULES, ids=lambda schedule: schedule.__name__)
+def test_the_unmodified_code_passes_the_directed_schedules(schedule: directed.Schedule) -> None:
+    for seed in range(ROUNDS):
+        schedule(seed)
+
+
+def test_there_are_at_least_fifteen_mutants() -> None:
+    assert len(MUTANTS) >= 15
