@@ -7,6 +7,7 @@ Fixtures:
     zkr_namespace: A path that nobody else uses, deleted after the test.
     zkr_client: A client on zkr_server with that namespace; through zkr_proxy, if the test asks for both.
     zkr_async_client: The same for asyncio: `async with zkr_async_client as zk`.
+    zkr_simulation: Makes simulated ensembles with virtual time; needs no server.
 
 Options: `--zkr-backend=auto|process|container`, `--zkr-image=IMAGE`. `auto` takes a container where a Docker engine
 answers and the image can be had, and a local process otherwise. The end of the run says what could not run and why;
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from zkrecipes.testing.control import Server
     from zkrecipes.testing.ensemble import ZooKeeperEnsemble
     from zkrecipes.testing.proxy import FaultProxy
+    from zkrecipes.testing.simulation import Simulation
 
 __all__ = ["absent"]
 
@@ -250,3 +252,25 @@ def zkr_async_client(request: pytest.FixtureRequest, zkr_server: Server, zkr_nam
     import zkrecipes.aio  # noqa: PLC0415 -- only when used
 
     return zkrecipes.aio.connect(_hosts(request, zkr_server), namespace=zkr_namespace)
+
+
+@pytest.fixture
+def zkr_simulation(request: pytest.FixtureRequest) -> Iterator[Callable[..., Simulation]]:
+    """Makes simulated ensembles: `zkr_simulation(servers=3)`, with the arguments of `Simulation`.
+
+    The seed follows from the test's name and parameters, so a test always replays alike; `seed=` takes another one. All
+    are closed after the test.
+    """
+    import zlib  # noqa: PLC0415 -- only when used
+    from contextlib import ExitStack  # noqa: PLC0415
+
+    from zkrecipes.testing.simulation import Simulation  # noqa: PLC0415
+
+    # Not hash(), which differs from process to process.
+    own = zlib.crc32(request.node.nodeid.encode())
+    with ExitStack() as made:
+
+        def make(seed: int | None = None, **options: Any) -> Simulation:
+            return made.enter_context(Simulation(own if seed is None else seed, **options))
+
+        yield make
