@@ -211,7 +211,8 @@ class _Visit:
         except Unsettled:
             return False
         except ZkRecipesError:
-            self.attempt.settle()  # refused: it made nothing
+            if created.failed and not isinstance(created.error, Unsettled):
+                self.attempt.settle()  # refused, not cancelled: it made nothing
             raise
         return False
 
