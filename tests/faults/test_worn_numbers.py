@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.faults.snapshots import set_cversion
 from zkrecipes.paths import LAST_NUMBER
 from zkrecipes.testing import ZooKeeperServer, wait_until
 
-PATHS = {layout: f"/worn/{layout}" for layout in ("curator", "kazoo", "foreign", "latch")}
+PATHS = {layout: f"/worn/{layout}" for layout in ("curator", "kazoo", "foreign", "latch", "fresh")}
 BEFORE_THE_END = 4
 
 
@@ -28,7 +29,8 @@ def worn_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeperS
         server.restart()  # which writes a snapshot
         server.stop()
         for path in PATHS.values():
-            set_cversion(data, path, LAST_NUMBER - BEFORE_THE_END)
+            ninety = path.endswith("fresh")
+            set_cversion(data, path, LAST_NUMBER // 100 * 95 if ninety else LAST_NUMBER - BEFORE_THE_END)
         server.start()
         yield server
 
@@ -106,3 +108,14 @@ def test_elections_turn_over_as_well(worn_server: ZooKeeperServer) -> None:
                 assert leader.token == leadership.token
                 tokens.append(leadership.token)
         assert tokens == sorted(tokens)
+
+
+def test_a_warning_comes_in_good_time(worn_server: ZooKeeperServer, caplog: pytest.LogCaptureFixture) -> None:
+    """From 90 % of the numbers."""
+    with caplog.at_level(logging.WARNING, "zkrecipes"), zkr.connect(worn_server.hosts) as zk:
+        lock = zkr.Lock(zk, PATHS["fresh"])
+        lock.acquire(timeout=5.0).release()
+        assert [record for record in caplog.records if PATHS["fresh"] in record.getMessage()], caplog.text
+        caplog.clear()
+        lock.acquire(timeout=5.0).release()
+        assert not caplog.records, "once is enough"
