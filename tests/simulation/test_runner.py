@@ -127,3 +127,24 @@ def test_a_schedule_is_the_same_after_others() -> None:
     once = trace()
     runner.run_chunk((20, 4))
     assert trace() == once
+
+
+def test_a_worker_that_dies_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cache: Path
+) -> None:
+    here = os.getpid()
+
+    def dies(_contest: Contest) -> None:
+        assert os.getpid() != here
+        os._exit(9)
+
+    monkeypatch.setattr(Contest, "_play", dies)
+    assert runner.run_many(500, kind="lock", jobs=2, fresh=False).done == 0
+    assert "a worker process has died" in capsys.readouterr().err
+
+
+def test_the_time_can_be_limited(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    monkeypatch.setattr(Contest, "_play", lambda _contest: None)
+    monkeypatch.setattr(runner, "_digest", lambda: "same")
+    assert runner.run_many(300, kind="lock", jobs=1, fresh=False, seconds=0.0).done == 0
+    assert runner.run_many(300, kind="lock", jobs=1, fresh=False, seconds=50.0).done == 300

@@ -247,7 +247,6 @@ def test_the_simulated_server_answers_as_a_real_one(client: zkrecipes.Client, zk
     assert fake.order() == real.order()
 
 
-@pytest.mark.xfail(strict=True, reason="simulated servers tell a transaction's stats as they are after all of it")
 def test_stats_in_transactions_are_told_as_by_a_real_server(client: zkrecipes.Client, zkr_namespace: str) -> None:
     real = Recorder(client.core.session, f"{zkr_namespace}/verified", 0)
     expected = client.run(real.transact())

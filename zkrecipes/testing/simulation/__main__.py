@@ -23,6 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--schedules", type=int, default=1_000_000, help="how many, with the seeds from 0 on")
     parser.add_argument("--kind", choices=("both", "lock", "election"), default="both", help="what is contended for")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; all cores by default")
+    parser.add_argument("--seconds", type=float, help="stop after so many seconds; the next run goes on from there")
     parser.add_argument("--fresh", action="store_true", help="begin anew, not where the last run stopped")
     parser.add_argument("--seed", type=int, help="replay this schedule")
     parser.add_argument("--trace", action="store_true", help="with --seed: print all of the trace")
@@ -30,7 +31,13 @@ def main(arguments: Sequence[str]) -> int:
     print(f"PYTHONHASHSEED={os.environ['PYTHONHASHSEED']}")  # noqa: T201 - it is a command line
     if options.seed is not None:
         return replay(options.seed, options.kind, trace=options.trace)
-    tally = run_many(options.schedules, kind=kind_named(options.kind), jobs=options.jobs, fresh=options.fresh)
+    tally = run_many(
+        options.schedules,
+        kind=kind_named(options.kind),
+        jobs=options.jobs,
+        fresh=options.fresh,
+        seconds=options.seconds,
+    )
     for found in tally.found:
         print(f"seed {found.seed} ({found.kind}): {found.what}")  # noqa: T201
         print(f"    replay: python -m zkrecipes.testing.simulation --seed {found.seed} --kind {found.kind} --trace")  # noqa: T201

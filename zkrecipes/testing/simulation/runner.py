@@ -9,13 +9,17 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
+import itertools
 import json
 import logging
 import multiprocessing
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -171,10 +175,10 @@ class _State:
         self._path.unlink(missing_ok=True)
 
 
-def run_many(schedules: int, *, kind: Kind | None, jobs: int, fresh: bool) -> Tally:
+def run_many(schedules: int, *, kind: Kind | None, jobs: int, fresh: bool, seconds: float | None = None) -> Tally:
     """Play schedules with the seeds 0 … schedules - 1, except those that an earlier run has played.
 
-    Ctrl-C stops it; what was reached is kept.
+    Ctrl-C stops it, and so does the end of `seconds`; what was reached is kept.
     """
     state = _State(kind or "all")
     if fresh:
@@ -184,17 +188,27 @@ def run_many(schedules: int, *, kind: Kind | None, jobs: int, fresh: bool) -> Ta
     spans = [(first, min(CHUNK, schedules - first)) for first in range(reached, schedules, CHUNK)]
     started, before = time.monotonic(), tally.seconds
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with _Progress(schedules) as progress, context.Pool(jobs, initializer=_ignore_interrupt) as pool:
+    chunk_of = _chunk_of_any if kind is None else _CHUNK_OF[kind]
+    # An executor, not a pool: it tells when a worker has died, where a pool would wait for its chunk for ever.
+    pool = ProcessPoolExecutor(jobs, context, _ignore_interrupt)
+    ahead: deque[Future[Chunk]] = deque()
+    remaining = iter(spans)
+    with _Progress(schedules) as progress:
         try:
-            # In order, so that one number says what has been played.
-            for chunk in pool.imap(_chunk_of_any if kind is None else _CHUNK_OF[kind], spans):
-                tally.add(chunk)
+            ahead.extend(pool.submit(chunk_of, span) for span in itertools.islice(remaining, 2 * jobs))
+            while ahead and (seconds is None or time.monotonic() - started < seconds):
+                # In order, so that one number says what has been played.
+                tally.add(ahead.popleft().result())
+                ahead.extend(pool.submit(chunk_of, span) for span in itertools.islice(remaining, 1))
                 tally.seconds = before + time.monotonic() - started
                 state.save(tally)
                 progress.show(tally)
         except KeyboardInterrupt:
             progress.message = "interrupted; the same command goes on from here"
-            pool.terminate()
+        except BrokenProcessPool:
+            progress.message = "a worker process has died; the same command goes on from here"
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
     return tally
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, final
 
-from zkrecipes.port import Children, Code, Exists, Get, Request, Sync, is_write
+from zkrecipes.port import Children, Code, Exists, Get, Multi, Request, Sync, is_write
 from zkrecipes.testing.simulation.tree import Change, Tree, parent_of
 from zkrecipes.testing.simulation.world import Channel, Pausable, World
 
@@ -320,24 +320,30 @@ class Server(Pausable):
         tree = self.tree
         if txn.kind == "open":
             tree.sessions[txn.session] = txn.timeout
+        origin = txn.origin
+        ours = origin is not None and origin.connection.server is self
+        answers: list[Any] = []
         for change in txn.changes:
             tree.apply(change, txn.zxid, txn.time, planning=False)
+            if ours and origin is not None:
+                # At once: a later operation of the same transaction may change the node again, or delete it.
+                answers.append(tree.answer(change, alone=not isinstance(origin.request, Multi)))
             if self._watches and change.kind != "check":
                 self._fire(change)
         if txn.kind == "close":
             tree.sessions.pop(txn.session, None)
             for connection in [each for each in self.connections if each.session == txn.session]:
                 connection.close()
-        elif txn.origin is not None and txn.origin.connection.server is self:
-            self._answer(txn, txn.origin)
+        elif ours and origin is not None:
+            self._answer(txn, origin, answers)
 
-    def _answer(self, txn: Txn, operation: Operation) -> None:
+    def _answer(self, txn: Txn, operation: Operation, answers: list[Any]) -> None:
         if txn.kind == "open":
             operation.connection.welcome()
         elif txn.kind == "error":
             self.complete(operation, None, txn.code, txn.index)
         else:
-            self.complete(operation, self.tree.answer(operation.request, txn.changes))
+            self.complete(operation, tuple(answers) if isinstance(operation.request, Multi) else answers[0])
 
     def _fire(self, change: Change) -> None:
         self._trigger(change.path, children=False)

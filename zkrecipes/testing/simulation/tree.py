@@ -232,16 +232,15 @@ class Tree:
 
     # --- answers ------------------------------------------------------------------------------------------------------
 
-    def answer(self, request: object, changes: tuple[Change, ...]) -> Any:
-        """What the client is told about a write that has just been applied here."""
-        if isinstance(request, Multi):
-            return tuple(self._answer_one(change) for change in changes)
-        return self._answer_one(changes[0])
+    def answer(self, change: Change, *, alone: bool) -> Any:
+        """What the client is told about a change that has just been applied here.
 
-    def _answer_one(self, change: Change) -> Any:
+        Args:
+            change: What was applied.
+            alone: Whether it is no part of a transaction. In those, only a container's create is answered with a stat.
+        """
         if change.kind == "create":
-            node = self.nodes.get(change.path)
-            return Created(change.path, None if node is None else node.stat())
+            return Created(change.path, self.nodes[change.path].stat() if alone or change.container else None)
         if change.kind == "set":
             return self.nodes[change.path].stat()
         return None
