@@ -83,6 +83,26 @@ def test_a_closed_session_is_uncertain_at_once_and_lost_soon(server: ZooKeeperSe
     assert invalid[int(TRIES * 0.9)] <= INVALID, invalid
 
 
+def test_a_leader_is_told_to_stop_at_once(server: ZooKeeperServer, path: str) -> None:
+    with zkr.connect(server.hosts, session_timeout=SESSION) as zk, zkr.connect(server.hosts) as outsider:
+        election = zkr.Election(zk, path)
+
+        def attempt() -> float:
+            leadership = election.campaign(timeout=5.0)
+            linger(1.6 * HEARTBEAT)
+            leader = election.leader()
+            assert leader is not None
+            outsider.delete(f"{path}/{leader.node}")
+            seconds = _spun(leadership.should_stop.is_set)
+            assert not leadership.valid
+            assert not leadership.health().ok
+            leadership.resign()
+            return seconds
+
+        delays = sorted(attempt() for _ in range(TRIES // 2))
+        assert delays[int(TRIES * 0.4)] <= KNOWN, delays
+
+
 @pytest.mark.parametrize("how", ["deleted", "expired"])
 def test_guarded_writes_are_refused_from_the_change_on(server: ZooKeeperServer, path: str, how: str) -> None:
     """Also those that are sent before the client knows."""
