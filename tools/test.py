@@ -4,8 +4,9 @@
 
 Without arguments the suite runs in two phases: alone, the tests that measure time (marker `serial`) or need three
 servers (`ensemble`), then all others, side by side on two workers. (xdist's groups would do for the ensembles, but its
-release 3.8 does not see them under pytest 9.) With arguments pytest gets them as they are, in one phase. `--fast` leaves out everything
-that needs a server. Environment: ZKRECIPES_TEST_REQUIRE=all makes a part that did not run a failure.
+release 3.8 does not see them under pytest 9.) With arguments pytest gets them as they are, in one phase. `--fast`
+leaves out everything that needs a server. Environment: ZKRECIPES_TEST_REQUIRE=all makes a part that did not run a
+failure.
 """
 
 from __future__ import annotations
