@@ -75,8 +75,8 @@ class Exclusion:
         self._token, self._path = 0, ""
         self.takeovers = 0
 
-    def won(self, client: SimulatedClient, grip: Gripped) -> None:
-        """A client has been given a handle."""
+    def won(self, client: SimulatedClient, grip: Gripped, *, fresh: bool = True) -> None:
+        """A client has been given a handle; a fresh one is valid at that moment."""
         token = grip.hold.token
         self._world.note(client.name, "HOLDS %s, token %#x", grip.hold.path, token)
         if self._third_party.touched(grip.hold):
@@ -87,7 +87,7 @@ class Exclusion:
         if token > self._token:
             self._token, self._path = token, grip.hold.path
         self.takeovers += 1
-        if not grip.valid and client.process.alive and not self._third_party.touched(grip.hold):
+        if fresh and not grip.valid and client.process.alive and not self._third_party.touched(grip.hold):
             message = f"{client.name} was given {grip.hold.path}, which it could not prove to hold"
             raise Violation(message, self._world.seed)
         self._held.append(_Held(client, grip))

@@ -185,7 +185,8 @@ class User:
 
     async def _lead(self, term: Term) -> None:
         contest = self.contest
-        contest.exclusion.won(self.client, term.grip)
+        # To publish its data a leader needs a while, in which the leadership may end.
+        contest.exclusion.won(self.client, term.grip, fresh=not contest.proclaims)
         ends = contest.world.now + 2 * contest.pace * contest.world.chance()
         try:
             while contest.world.now < ends and term.should_stop.reason is None:
