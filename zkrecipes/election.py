@@ -18,31 +18,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, final
+from typing import TYPE_CHECKING, Final, Literal, Self, final
 
-from zkrecipes.calls import Call, Unsettled
-from zkrecipes.contention import enter
+from zkrecipes.contention import TIDY_AFTER_DEADLINE, enter
 from zkrecipes.core import DEFAULT, Core, DefaultTimeout, identity_bytes
-from zkrecipes.errors import AcquireTimeoutError, CancelledError, ClosedError, LeadershipLostError, NodeNotFoundError
+from zkrecipes.errors import AcquireTimeoutError, CancelledError, ClosedError, LeadershipLostError
 from zkrecipes.flow import Pending, first_of
 from zkrecipes.handle import core_of
 from zkrecipes.hold import Grip
 from zkrecipes.layouts import CURATOR_LATCH, CURATOR_LOCK, KAZOO_LOCK, Layout
-from zkrecipes.leadership import (
-    Leadership,
-    OnSuspended,
-    StopReason,
-    Term,
-    checked_grace,
-    decode_proclaimed,
-    proclaimed_path,
-)
+from zkrecipes.leadership import Leadership, OnSuspended, StopReason, Term, checked_grace
 from zkrecipes.lock import RELEASE_LIMIT, Cancel
+from zkrecipes.onlooker import NOTHING, Nothing, Onlooker
 from zkrecipes.operations import checked_data
 from zkrecipes.patience import Patience, Place
-from zkrecipes.port import Children, Exists, Get
-from zkrecipes.survey import Contender, survey
-from zkrecipes.timing import NEVER, Deadline, Timeout
+from zkrecipes.survey import Contender
+from zkrecipes.timing import NEVER, Timeout
 
 if TYPE_CHECKING:
     from zkrecipes.client import Client
@@ -55,7 +46,7 @@ LAYOUTS: Final[dict[str, Layout]] = {"latch": CURATOR_LATCH, "selector": CURATOR
 
 
 @final
-class ElectionRecipe:
+class ElectionRecipe(Onlooker):
     """The algorithms, for every driver. Arguments as of Election."""
 
     def __init__(
@@ -76,9 +67,8 @@ class ElectionRecipe:
             message = f"on_suspended must be 'stop' or 'keep_until_deadline', not {on_suspended!r}"
             raise ValueError(message)
         checked_grace(core, stop_grace)
-        self.core = core
-        self.label = path
-        self.place = Place(core.path(path), path, LAYOUTS[layout], identity_bytes(identity, core.identity))
+        place = Place(core.path(path), path, LAYOUTS[layout], identity_bytes(identity, core.identity))
+        super().__init__(core, place)
         self._data = checked_data(data)
         self._on_suspended: OnSuspended = "stop" if on_suspended == "stop" else "keep_until_deadline"
         self._stop_grace = stop_grace
@@ -94,10 +84,22 @@ class ElectionRecipe:
             if self._data:
                 left = patience.deadline.remaining(core.runtime.now())
                 await term.proclaim(self._data, left if left < NEVER else DEFAULT)
+                self._check_led(grip)
+        except GeneratorExit:
+            core.nodes.dropped.append(grip)  # collected half way: nothing can be awaited, and no lock be taken
+            raise
         except BaseException:
-            await grip.release()
+            late = patience.deadline.passed(core.runtime.now())
+            until = core.runtime.now() + (TIDY_AFTER_DEADLINE if late else RELEASE_LIMIT)
+            await first_of(core.runtime.spawn(grip.release(), "give a term up"), until=until)
             raise
         return term
+
+    def _check_led(self, grip: Grip) -> None:
+        reason = grip.reason
+        if reason is not None:
+            message = f"the leadership {self.label} was lost while its data was published: {reason.value}"
+            raise LeadershipLostError(message, path=self.label, reason=reason)
 
     async def try_campaign(self, timeout: Timeout) -> Term | None:
         """Like campaign, but None when somebody else leads."""
@@ -108,108 +110,6 @@ class ElectionRecipe:
 
     async def _let_go(self, grip: Grip) -> None:
         await self.core.nodes.release(grip.hold, RELEASE_LIMIT)
-
-    # --- looking on
-    # -----------------------------------------------------------------------------------------------------
-
-    async def participants(self, timeout: Timeout | DefaultTimeout) -> list[Contender]:
-        """The leader, then who waits."""
-        deadline = self.core.deadline(timeout)
-        line = await survey(self.core, self.place, deadline)
-        if line:
-            line[0] = await self._with_data(line[0], deadline)
-        return line
-
-    async def leader(self, timeout: Timeout | DefaultTimeout) -> Contender | None:
-        """Who leads."""
-        line = await self.participants(timeout)
-        return line[0] if line else None
-
-    async def _with_data(self, leader: Contender, deadline: Deadline) -> Contender:
-        try:
-            raw, _ = await self.core.ask(Get(proclaimed_path(self.place.path)), deadline, self.label)
-        except NodeNotFoundError:
-            return leader
-        return _proclaimed(leader, raw)
-
-    async def next_leader(self, last: Contender | Nothing | None, closed: Pending[None]) -> Contender | None:
-        """Wait until the leader is another than `last`, or proclaims something else; the newest state counts.
-
-        Raises:
-            ClosedError: The observation, or the client, was closed.
-        """
-        session = self.core.session
-        while True:
-            if closed.done:
-                message = f"the observation of {self.label} is closed"
-                raise ClosedError(message, path=self.label)
-            session.check_open(self.label)
-            if not session.usable:
-                await first_of(session.changed, closed)
-                continue
-            try:
-                leader, watches = await self._look()
-            except Unsettled:
-                await first_of(session.changed, closed, until=self.core.runtime.now() + session.timeout / 6)
-                continue
-            if leader != last:
-                return leader
-            await first_of(*watches, session.changed, closed)
-
-    async def _look(self) -> tuple[Contender | None, list[Pending[None]]]:
-        """The leader, and what fires when that may have changed."""
-        while True:
-            look = await self._look_once()
-            if look is not None:
-                return look
-
-    async def _look_once(self) -> tuple[Contender | None, list[Pending[None]]] | None:
-        """None if it changed while we looked."""
-        session, path, data_path = self.core.session, self.place.path, proclaimed_path(self.place.path)
-        listed = session.call(Children(path, watch=True))
-        try:
-            names = await self._answer(listed)
-        except NodeNotFoundError:
-            there = session.call(Exists(path, watch=True))
-            return (None, _watches(there)) if await self._answer(there) is None else None
-        if not names:
-            return None, _watches(listed)
-        # Who joins behind the leader changes nothing, so only the leader's node is watched.
-        line = await survey(self.core, self.place, self.core.deadline(None))
-        if not line:
-            return None
-        leader = line[0]
-        node = session.call(Exists(f"{path}/{leader.node}", watch=True))
-        proclaimed = session.call(Exists(data_path, watch=True))
-        data = session.call(Get(data_path))
-        if await self._answer(node) is None:
-            return None
-        await self._answer(proclaimed)
-        try:
-            raw, _ = await self._answer(data)
-        except NodeNotFoundError:
-            return leader, _watches(node, proclaimed)
-        return _proclaimed(leader, raw), _watches(node, proclaimed)
-
-    async def _answer(self, call: Call[Any]) -> Any:
-        return await self.core.session.result(call, NEVER)
-
-
-@final
-class Nothing:
-    """Nobody has been seen yet; `None` means that nobody leads."""
-
-
-NOTHING: Final = Nothing()
-
-
-def _proclaimed(leader: Contender, raw: bytes) -> Contender:
-    data = decode_proclaimed(raw, leader.token)
-    return Contender(leader.identity, leader.token, leader.holder, leader.node, data)
-
-
-def _watches(*calls: Call[Any]) -> list[Pending[None]]:
-    return [call.watch for call in calls if call.watch is not None]
 
 
 # --- threads ----------------------------------------------------------------------------------------------------------

@@ -98,6 +98,8 @@ class Nodes:
         self.acl = acl
         self._attempts: deque[tuple[weakref.ref[Attempt], _Trace]] = deque()
         self._handles: deque[tuple[weakref.ref[object], Grip]] = deque()
+        self.dropped: deque[Grip] = deque()
+        """Grips that nobody can release any more. Appended from anywhere, without the step lock."""
         self._reaping: dict[int, tuple[_Trace, Pending[None]]] = {}
         self._seen: dict[str, bool] = {}
         self._warned: dict[str, bool] = {}
@@ -240,6 +242,8 @@ class Nodes:
                     self._attempts.append((attempt, trace))
                 elif not trace.settled:
                     self._reap(trace)
+            while self.dropped:
+                self.runtime.spawn(self.dropped.popleft().release(), "release a dropped grip")
             for _ in range(len(self._handles)):
                 handle, grip = self._handles.popleft()
                 if not grip.released and handle() is not None:

@@ -31,7 +31,7 @@ RECIPES: Final = (
     ("core", "contention"),
     ("operations", "handoff", "survey"),
     ("leadership",),
-    ("lock",),
+    ("lock", "onlooker"),
     ("election",),
 )
 # What turns the ground floor into a client on a real connection: recipes know nothing of it.

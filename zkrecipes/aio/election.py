@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 from zkrecipes.aio.handle import Handle, Opening, Signal
 from zkrecipes.core import DEFAULT, DefaultTimeout
-from zkrecipes.election import NOTHING, ElectionLayout, ElectionRecipe, Nothing
+from zkrecipes.election import ElectionLayout, ElectionRecipe
 from zkrecipes.errors import CancelledError, ClosedError, LeadershipLostError
 from zkrecipes.flow import Pending
 from zkrecipes.handle import core_of
 from zkrecipes.leadership import LeadershipState, OnSuspended, StopReason, Term
 from zkrecipes.lock import Cancel
+from zkrecipes.onlooker import NOTHING, Nothing
 from zkrecipes.survey import Contender
 from zkrecipes.timing import Timeout
 

@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, final
 
-from zkrecipes.election import NOTHING, ElectionRecipe, Nothing
+from zkrecipes.election import ElectionRecipe
 from zkrecipes.errors import ClosedError, UnavailableError
 from zkrecipes.flow import Pending, first_of
 from zkrecipes.lock import LockRecipe
+from zkrecipes.onlooker import NOTHING, Nothing
 from zkrecipes.survey import Contender
 from zkrecipes.testing.simulation.client import SimulatedClient
 from zkrecipes.testing.simulation.tasks import Task
