@@ -142,10 +142,11 @@ class Exclusion:
 class Ledger:
     """The nodes on the servers by what is written in them; each attempt writes something of its own."""
 
-    def __init__(self, world: World, prefix: str) -> None:
+    def __init__(self, world: World, prefix: str, clients: list[SimulatedClient]) -> None:
         self._world = world
         self._prefix = prefix
-        self._nodes: dict[str, bytes] = {}
+        self._clients = clients
+        self._nodes: dict[str, tuple[bytes, int]] = {}
         self._finished: dict[bytes, None] = {}
 
     def committed(self, txn: Txn) -> None:
@@ -156,13 +157,9 @@ class Ledger:
                     message = f"{change.path} of {change.data!r} appeared after the call had said that nothing would"
                     raise Violation(message, self._world.seed)
                 if change.owner:
-                    self._nodes[change.path] = change.data
+                    self._nodes[change.path] = (change.data, change.owner)
             elif change.kind == "delete":
                 self._nodes.pop(change.path, None)
-
-    def of(self, identity: bytes) -> list[str]:
-        """The nodes of an attempt."""
-        return [path for path, data in self._nodes.items() if data == identity]
 
     def finish(self, identity: bytes) -> None:
         """The call of this attempt has ended, and said that nothing is left and nothing will come."""
@@ -171,10 +168,15 @@ class Ledger:
         self._world.at(0.1, self._look, identity)
 
     def _look(self, identity: bytes) -> None:
-        for path in self.of(identity):
-            message = f"{path} is still there, though its call had said that nothing is left"
-            raise Violation(message, self._world.seed)
+        for path in self.left(alive=True):
+            if self._nodes[path][0] == identity:
+                message = f"{path} is still there, though its call had said that nothing is left"
+                raise Violation(message, self._world.seed)
 
-    def left(self) -> list[str]:
-        """All that is there."""
-        return list(self._nodes)
+    def left(self, *, alive: bool) -> list[str]:
+        """All that is there; with `alive`, only what belongs to sessions that some client has now.
+
+        A deposed leader may tell a client that its session is over, while that goes on at the new one until it expires.
+        """
+        sessions = [client.transport.session_id for client in self._clients if client.process.alive]
+        return [path for path, (_, owner) in self._nodes.items() if not alive or owner in sessions]

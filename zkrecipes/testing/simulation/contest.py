@@ -18,6 +18,7 @@ from zkrecipes.testing.simulation.faults import Faults
 from zkrecipes.testing.simulation.server import Txn
 from zkrecipes.testing.simulation.users import User
 from zkrecipes.testing.simulation.world import Violation, World
+from zkrecipes.testing.simulation.writers import DATA, GUARDED, Writer, Writes
 
 __all__ = ["Contest", "Kind"]
 
@@ -76,7 +77,10 @@ class Contest:
             client.process.starved = 0.01 if starved else 0.0
         self.third_party = ThirdParty()
         self.exclusion = Exclusion(world, self.third_party)
-        self.ledger = Ledger(world, f"{PATH}/")
+        self.ledger = Ledger(world, f"{PATH}/", self.clients)
+        self.writes = Writes(world)
+        for path in (DATA, GUARDED):
+            self.ensemble.plant(path)
         self._layout = self._draw_layout()
         self._handoff = LocalHandoff(max_turns=3) if kind == "lock" and chance() < 0.15 else None
         self._suspended = "stop" if chance() < 0.5 else "keep_until_deadline"
@@ -85,7 +89,8 @@ class Contest:
         self._grace = chance() if chance() < 0.5 else 0.0
         users = 2 if self._handoff is not None or chance() < 0.2 else 1
         self.users = [User(self, client, number) for client in self.clients for number in range(1, 1 + users)]
-        self._bystanders: list[Surveyor | Observer] = []
+        self._bystanders: list[Surveyor | Observer | Writer] = []
+        self.guards = chance() < 0.25
         if chance() < 0.25:
             self._add_bystanders()
         self._faults = Faults(
@@ -150,7 +155,10 @@ class Contest:
         client = SimulatedClient(self.ensemble, "bystander", timeout=self.timeout)
         self.clients.append(client)
         if self.kind == "lock":
-            self._bystanders = [Surveyor(self, client, lambda: self._lock(client, "bystander"))]
+            self._bystanders = [
+                Surveyor(self, client, lambda: self._lock(client, "bystander")),
+                Writer(self, client),
+            ]
         else:
             self._bystanders = [
                 Surveyor(self, client, lambda: self._election(client, "bystander")),
@@ -164,6 +172,7 @@ class Contest:
 
     def _committed(self, txn: Txn) -> None:
         self.ledger.committed(txn)
+        self.writes.committed(txn)
 
     def _failed(self, name: str, error: BaseException) -> None:
         message = f"the background task {name!r} failed: {error!r}"
@@ -195,10 +204,12 @@ class Contest:
         if waiting:
             message = f"{', '.join(waiting)} still waits {limit - self.end:.0f} s after everything works again"
             raise Violation(message, world.seed)
-        # What the reaper has still to do, and sessions of crashed clients.
-        dead = [client for client in self.clients if not client.process.alive]
-        world.run(world.now + (4 * self.timeout if dead else self.timeout), stop=lambda: not self.ledger.left())
-        left = self.ledger.left()
+        # What the reaper has still to do; then the sessions that nobody has any more.
+        world.run(world.now + 1.0, stop=lambda: not self.ledger.left(alive=True))
+        left = self.ledger.left(alive=True)
+        if not left:
+            world.run(world.now + 4 * self.timeout, stop=lambda: not self.ledger.left(alive=False))
+            left = self.ledger.left(alive=False)
         if left:
             message = f"left on the servers when all was done: {', '.join(left)}"
             raise Violation(message, world.seed)

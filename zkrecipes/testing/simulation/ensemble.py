@@ -8,7 +8,7 @@ from typing import final
 from zkrecipes.testing.simulation.following import Following
 from zkrecipes.testing.simulation.quorum import Leading
 from zkrecipes.testing.simulation.server import Role, Server, Txn
-from zkrecipes.testing.simulation.tree import Tree
+from zkrecipes.testing.simulation.tree import Change, Tree
 from zkrecipes.testing.simulation.world import Gate, World
 
 __all__ = ["Ensemble"]
@@ -131,6 +131,14 @@ class Ensemble:
     def tree(self) -> Tree:
         """The newest committed state that some server has applied. To be read only."""
         return max(self.servers, key=lambda server: server.zxid).tree
+
+    def plant(self, path: str) -> None:
+        """Put a node on every server, before anything happens."""
+        change = Change("create", path, number=self.servers[0].tree.nodes["/"].creates + 1)
+        for server in self.servers:
+            server.tree.apply(change, 0, 0)
+            if server.leading is not None and server.leading.head is not server.tree:
+                server.leading.head.apply(change, 0, 0)
 
     def freeze(self, server: Server, seconds: float) -> None:
         """As SIGSTOP, and SIGCONT after so many seconds; what was due meanwhile then happens in any order."""

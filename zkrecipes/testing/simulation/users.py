@@ -17,12 +17,14 @@ from zkrecipes.errors import (
     UnavailableError,
 )
 from zkrecipes.flow import Wait, first_of
+from zkrecipes.handle import HandleState
 from zkrecipes.hold import Grip
 from zkrecipes.leadership import Term
 from zkrecipes.lock import RELEASE_LIMIT, Cancel
 from zkrecipes.testing.simulation.client import SimulatedClient
 from zkrecipes.testing.simulation.tasks import Task
 from zkrecipes.testing.simulation.world import Violation
+from zkrecipes.testing.simulation.writers import write_guarded
 
 if TYPE_CHECKING:
     from zkrecipes.testing.simulation.contest import Contest
@@ -48,6 +50,7 @@ class User:
         self.turns = 0
         self.task: Task[None] | None = None
         self.acquiring = False
+        self.holding = False
         self.cancel = Cancel()
         self.hurt_at: float | None = None
         self.identity = b""
@@ -56,6 +59,7 @@ class User:
         """Begin the next turn, or stop."""
         self.task = None
         self.acquiring = False
+        self.holding = False
         self.hurt_at = None
         world = self.contest.world
         if world.now < self.contest.end and self.client.process.alive and not self.client.session.closed:
@@ -77,7 +81,7 @@ class User:
         if self.task is None:
             return
         choice = world.chance()
-        if choice < 0.3 and self.acquiring:
+        if choice < 0.3 and (self.acquiring or self.holding):
             world.note(self.name, "is forgotten")
             contest = self.contest
             contest.forgotten += 1
@@ -109,6 +113,7 @@ class User:
         began, freezes = self.client.process.now(), self.client.process.freezes
         contest.world.note(self.name, "wants it within %s s", timeout)
         grip = await self._acquire(identity, timeout, began, freezes)
+        self.holding = True
         if isinstance(grip, Term):
             await self._lead(grip)
         elif grip is not None:
@@ -158,11 +163,15 @@ class User:
     async def _hold(self, grip: Grip) -> None:
         contest = self.contest
         contest.exclusion.won(self.client, grip)
+        # Whoever drops this unreleased (as `hurt` does) has it released by the sweep.
+        handle = HandleState(self.client.core, grip, "/line")
         try:
             for _ in range(3):
                 await _pause(self, contest.pace * contest.world.chance() / 3)
                 if contest.reentrant:
                     await self._enter_again(grip)
+                if contest.guards:
+                    await write_guarded(contest, self.client, handle)
                 if contest.world.chance() < 0.3 and not grip.valid:
                     contest.world.note(self.name, "sees that it is lost: %s", grip.reason)
                     break
@@ -187,14 +196,18 @@ class User:
         contest = self.contest
         # To publish its data a leader needs a while, in which the leadership may end.
         contest.exclusion.won(self.client, term.grip, fresh=not contest.proclaims)
+        handle = HandleState(self.client.core, term.grip, "/line")
         ends = contest.world.now + 2 * contest.pace * contest.world.chance()
         try:
             while contest.world.now < ends and term.should_stop.reason is None:
                 part = 0.95 * term.grace * contest.world.chance()
                 contest.exclusion.works(term.grip, part / self.client.process.rate)
                 await _pause(self, part)
+                if contest.guards and contest.world.chance() < 0.2:
+                    await write_guarded(contest, self.client, handle)
             contest.world.note(self.name, "stops leading: %s", term.should_stop.reason)
         except GeneratorExit:
+            contest.exclusion.works(term.grip, 0.0)
             raise
         except BaseException:
             await self._release(term.resign(), term.grip)
@@ -202,7 +215,7 @@ class User:
         await self._release(term.resign(), term.grip)
 
     async def _release(self, release: Coroutine[Wait, None, None], grip: Grip) -> None:
-        contest, self.hurt_at = self.contest, None
+        contest, self.hurt_at, self.holding = self.contest, None, False
         contest.world.note(self.name, "releases")
         contest.exclusion.works(grip, 0.0)
         began, freezes = self.client.process.now(), self.client.process.freezes
