@@ -244,6 +244,21 @@ def test_resigning_tells_the_work(party: Party) -> None:
     assert not leadership.lost.is_set()
 
 
+def test_the_signal_to_stop_is_told_once_with_its_first_reason(parties: Parties, zkr_server: Server) -> None:
+    party = parties.join(on_suspended="keep_until_deadline")
+    leadership = party.acquire()
+    told: list[zkr.StopReason] = []
+    again: list[zkr.StopReason] = []
+    leadership.should_stop.on_set(told.append)
+    zkr_server.expire(party.client)
+    wait_until(lambda: told, 15.0, "told")
+    party.release(leadership)
+    party.close()
+    leadership.should_stop.on_set(again.append)
+    wait_until(lambda: again, 2.0, "told at once to who comes late")
+    assert told == again == [zkr.StopReason.EXPIRED]
+
+
 # --- proclaimed data --------------------------------------------------------------------------------------------------
 
 

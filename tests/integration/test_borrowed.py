@@ -11,6 +11,7 @@ from kazoo.client import KazooClient
 import zkrecipes as zkr
 from tests.contracts.subjects import Later
 from tests.leftovers import Leftovers
+from zkrecipes.port import Exists
 from zkrecipes.testing import FaultProxy, Server, wait_until
 from zkrecipes.wire_public import PublicTransport
 
@@ -170,3 +171,29 @@ def test_expiry_on_the_public_api(public: zkr.Client, zkr_server: Server) -> Non
     wait_until(held.lost.is_set, 15.0, "it is lost")
     assert held.lost.reason is zkr.LostReason.EXPIRED
     assert zkr.Lock(public, "/lock").acquire(10.0).token > held.token
+
+
+def test_no_wake_up_is_lost_on_the_public_api(public: zkr.Client, zkr_server: Server, zkr_namespace: str) -> None:
+    """There answers and events come on two threads: an event that overtakes the answer that set its watch counts."""
+    kazoo, session = public._connection.transport.kazoo, public.core.session
+    path = f"{zkr_namespace}/awaited"
+    answers_may_come, happened, told = threading.Event(), threading.Event(), threading.Event()
+    kazoo.exists(path, watch=lambda _: happened.set())
+    kazoo.handler.completion_queue.put(answers_may_come.wait)
+    try:
+        with public.core.runtime.lock:
+            call = session.call(Exists(path, watch=True))
+        wait_until(lambda: call.stamp is not None, 5.0, "it is written")
+        with zkr.connect(zkr_server.hosts) as other:
+            other.sync()
+            wait_until(lambda: len(kazoo._data_watchers[path]) == 2, 5.0, "kazoo has the answer, with its watch")
+            other.create(path)
+        assert happened.wait(5.0)
+        kazoo.handler.callback_queue.put(told.set)  # behind the event that our transport gets
+        assert told.wait(5.0)
+        assert not call.done
+    finally:
+        answers_may_come.set()
+    wait_until(lambda: call.done, 5.0, "the answer")
+    assert call.watch is not None
+    wait_until(lambda: call.watch is not None and call.watch.done, 2.0, "the event is not lost")
