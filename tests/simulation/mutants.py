@@ -71,7 +71,7 @@ def _patched(target: object, name: str, value: object) -> AbstractContextManager
 # --- the lease --------------------------------------------------------------------------------------------------------
 
 
-@mutant("two valid handles|given out before")
+@mutant("two valid handles", directed=directed.leader_frozen_between_pings)
 def lease_renewed_by_any_answer() -> Iterator[None]:
     def answered(self: Lease, stamp: Stamp, _now: float, *, committed: bool) -> None:
         if stamp.write and self._writes:
