@@ -32,7 +32,10 @@ def holder(parties: Parties) -> Party:
 
 
 def _nodes(party: Party) -> list[str]:
-    names: list[str] = party.do(lambda: party.client.children(PATH))
+    try:
+        names: list[str] = party.do(lambda: party.client.children(PATH))
+    except zkr.NodeNotFoundError:
+        return []  # the server has cleared the empty container away
     return names
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import zkrecipes as zkr
-from zkrecipes.testing import FaultProxy, RawClient, Server, wait_until
+from zkrecipes.testing import FaultProxy, Server, wait_until
 
 
 @pytest.fixture
@@ -271,9 +271,3 @@ def test_a_silent_server_does_not_outlive_a_deadline(zkr_server: Server, zkr_cli
         assert time.monotonic() - began < 1.5
     finally:
         zkr_server.resume()
-
-
-def test_the_session_can_be_taken_over_by_its_id(zkr_server: Server, zkr_client: zkr.Client) -> None:
-    assert zkr_client.client_id is not None
-    with RawClient((zkr_server.host, zkr_server.port), session=zkr_client.client_id) as twin:
-        assert twin.session_id == zkr_client.session_id
