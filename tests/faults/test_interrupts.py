@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -103,9 +104,8 @@ def test_nothing_is_left_after_an_interrupt(server: ZooKeeperServer, path: str, 
     assert "Traceback" not in done.stderr, done.stderr[-3000:]
 
 
-def test_an_interrupt_of_the_terminal_ends_a_wait(server: ZooKeeperServer, path: str) -> None:
-    """A real SIGINT to a process that waits in its main thread; a second one while it cleans up."""
-    program = """
+_WAITING = {
+    "threads": """
 import sys
 import zkrecipes as zkr
 with zkr.connect(sys.argv[1], session_timeout=6.0) as zk:
@@ -115,15 +115,92 @@ with zkr.connect(sys.argv[1], session_timeout=6.0) as zk:
     except KeyboardInterrupt:
         print("interrupted", flush=True)
         print(len(zkr.Lock(zk, sys.argv[2]).contenders()), flush=True)
-"""
+""",
+    "asyncio": """
+import asyncio, sys
+import zkrecipes.aio as zkr
+async def main():
+    async with zkr.connect(sys.argv[1], session_timeout=6.0) as zk:
+        print("waits", flush=True)
+        try:
+            await zkr.Lock(zk, sys.argv[2]).acquire()
+        except asyncio.CancelledError:
+            print("interrupted", flush=True)
+            print(len(await zkr.Lock(zk, sys.argv[2]).contenders()), flush=True)
+            raise
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    pass
+""",
+}
+
+
+@pytest.mark.parametrize("driver", ["threads", "asyncio"])
+def test_an_interrupt_of_the_terminal_ends_a_wait(server: ZooKeeperServer, path: str, driver: str) -> None:
+    """A real SIGINT to a process that waits in its main thread."""
     with zkr.connect(server.hosts) as outsider, zkr.Lock(outsider, path).acquire() as held:
-        command = [sys.executable, "-c", program, server.hosts, path]
+        command = [sys.executable, "-c", _WAITING[driver], server.hosts, path]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "waits\n"
             wait_until(lambda: len(zkr.Lock(outsider, path).contenders()) == 2, 5.0, "it stands in line")
-            process.send_signal(2)
+            process.send_signal(signal.SIGINT)
             assert process.stdout.readline() == "interrupted\n"
             assert process.stdout.readline() == "1\n", "its place is gone when the interrupt is told"
             assert process.wait(10.0) == 0
         assert held.valid
+
+
+_CLOSED = """
+import gc, json, random, signal, sys, threading, time
+import zkrecipes as zkr
+
+
+def ring(*_):
+    raise KeyboardInterrupt
+
+
+random.seed(7)
+signal.signal(signal.SIGALRM, ring)
+counts = {"interrupted": 0, "closed": 0}
+zkr.connect(sys.argv[1]).close()
+
+
+def one():
+    zk = None
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0001, 0.03))
+        zk = zkr.connect(sys.argv[1], session_timeout=2.0)
+        zkr.Lock(zk, sys.argv[2]).acquire(timeout=5.0)
+        zk.close()
+        counts["closed"] += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if zk is not None:
+            zk.close()
+
+
+for _ in range(120):
+    try:
+        one()
+    except KeyboardInterrupt:
+        counts["interrupted"] += 1
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+gc.collect()
+end = time.monotonic() + 5.0
+while time.monotonic() < end and threading.active_count() > 1:
+    time.sleep(0.02)
+print(json.dumps({**counts, "threads": [thread.name for thread in threading.enumerate()]}))
+"""
+
+
+def test_an_interrupted_close_is_finished(server: ZooKeeperServer, path: str) -> None:
+    """No thread stays, and no session: its node would keep everybody out for as long as the process lives."""
+    command = [sys.executable, "-c", _CLOSED, server.hosts, path]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        output, errors = process.communicate(timeout=50)
+    assert process.returncode == 0, errors[-3000:]
+    told = json.loads(output.splitlines()[-1])
+    assert told["interrupted"] >= 10, told
+    assert told["threads"] == ["MainThread"], told
