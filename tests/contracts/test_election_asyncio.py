@@ -10,7 +10,7 @@ import pytest
 
 import zkrecipes as zkr
 import zkrecipes.aio as zkr_aio
-from zkrecipes.testing import FaultProxy, Server
+from zkrecipes.testing import FaultProxy, Server, wait_until
 
 PATH = "/office"
 
@@ -80,11 +80,12 @@ def test_a_blocked_loop_does_not_cost_the_lease(zkr_server: Server, zkr_namespac
     """Blocked for longer than the session: the engine thread keeps the lease."""
 
     async def main() -> None:
-        async with _connect(zkr_server.hosts, zkr_namespace, 1.5) as zk:
-            async with zkr_aio.Election(zk, PATH, on_suspended="keep_until_deadline").campaign() as leadership:
-                until = time.monotonic() + 2.5
-                while time.monotonic() < until:  # busy on purpose: nothing of the loop runs meanwhile
-                    pass
+        async with _connect(zkr_server.hosts, zkr_namespace, 2.0) as zk:
+            election = zkr_aio.Election(zk, PATH, on_suspended="keep_until_deadline", stop_grace=0.1)
+            async with election.campaign() as leadership:
+                until = time.monotonic() + 3.0
+                # Blocks the thread of the loop, and so the loop: nothing of it runs meanwhile.
+                wait_until(lambda: time.monotonic() > until, 10.0)
                 assert leadership.valid
                 assert not leadership.should_stop.is_set()
             assert not leadership.lost.is_set()
