@@ -86,8 +86,8 @@ def connect(
     )
     connection = Connection(options)
     client = Client.made(connection)
-    connection.start()
     try:
+        connection.start()
         client.run(connection.connected(options.connect_timeout))
     except BaseException:
         client.close()

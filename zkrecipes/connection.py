@@ -20,6 +20,7 @@ from zkrecipes.port import Acl, Exists, State, acl_tuple
 from zkrecipes.runtime import ThreadRuntime, default_identity
 from zkrecipes.session import Session
 from zkrecipes.settings import Auth, DigestAuth, Retry, SaslDigest, Tls, auth_list, host_list
+from zkrecipes.signals import Undisturbed
 from zkrecipes.timing import NEVER, Deadline, Timeout, to_seconds
 from zkrecipes.wire import borrowed_transport, own_transport
 
@@ -158,6 +159,7 @@ class Connection:
         if options is not None and options.observer is not None:
             self.session.observations = Observations(options.observer, self.runtime, options.namespace)
         self._closing = threading.Lock()
+        self._closer: threading.Thread | None = None
 
     def _make_transport(self, options: Options | None, kazoo: KazooClient | None) -> KazooTransport | PublicTransport:
         if options is None:
@@ -175,10 +177,11 @@ class Connection:
 
     def start(self) -> None:
         """Start the engine, and connect."""
-        self.runtime.start()
-        self.runtime.spawn(Heartbeat(self.session).keep(), "heartbeat")
-        self.runtime.spawn(self.core.nodes.sweep(), "reaper")
-        self.transport.start()
+        with Undisturbed():
+            self.runtime.start()
+            self.runtime.spawn(Heartbeat(self.session).keep(), "heartbeat")
+            self.runtime.spawn(self.core.nodes.sweep(), "reaper")
+            self.transport.start()
 
     async def connected(self, timeout: float) -> None:
         """Wait for the first connection.
@@ -207,15 +210,21 @@ class Connection:
         """End everything, within about two seconds. Idempotent; a second caller waits for the first."""
         if self.runtime.forked():
             return  # the threads, the socket and the session are the parent's
-        with self._closing:
-            if self.session.closed:
-                return
-            with self.runtime.lock:
-                leftovers = self._nodes.leftovers() if self._borrowed else []
-                self.session.close()
-            self.transport.close(CLOSE_LIMIT)
-            self._delete(leftovers)
-            self.runtime.stop()
+        with Undisturbed(), self._closing:
+            if self._closer is None:
+                # On a thread that no signal can interrupt: half a close would leave a session that lives on, and holds.
+                self._closer = threading.Thread(target=self._tear_down, name="zkrecipes-closer", daemon=True)
+                self._closer.start()
+        # An interrupt ends the wait, not the work.
+        self._closer.join(2 * CLOSE_LIMIT)
+
+    def _tear_down(self) -> None:
+        with self.runtime.lock:
+            leftovers = self._nodes.leftovers() if self._borrowed else []
+            self.session.close()
+        self.transport.close(CLOSE_LIMIT)
+        self._delete(leftovers)
+        self.runtime.stop()
 
     def _delete(self, leftovers: list[tuple[str, str, str | None]]) -> None:
         """Have a borrowed client delete what is ours: its session lives on, and our nodes with it.

@@ -153,8 +153,10 @@ class Term:
                 if refused.index == 0:
                     message = "only the leader may proclaim, and this leadership has ended"
                     raise LeadershipLostError(message, path=path, reason=self.grip.reason) from refused
-                if refused.index != 1 or deadline.passed(self.core.runtime.now()):
+                if refused.index != 1:
                     raise
+                if deadline.passed(self.core.runtime.now()):
+                    raise self.core.session.unavailable(path) from refused
                 create = not create
             else:
                 return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, final
 
 from kazoo.client import KazooClient
@@ -46,13 +47,13 @@ nobody knows whether it was done, or that it never was sent."""
 
 
 class _Flight:
-    """One request on its way, and what is to be told of it."""
+    """One request on its way, and what is to be told of it; without a call, an event in its place between answers."""
 
     __slots__ = ("call", "tell")
 
-    def __init__(self, call: Call[Any]) -> None:
+    def __init__(self, call: Call[Any] | None, tell: Callable[[], None] | None = None) -> None:
         self.call = call
-        self.tell: Callable[[], None] | None = None
+        self.tell = tell
 
 
 @final
@@ -134,7 +135,7 @@ class PublicTransport(KazooLink):
         call, events = flight.call, self._events
         error = result.exception
         with self._lock:
-            if flight.tell is not None:
+            if flight.tell is not None or call is None:
                 return
             if error is None:
                 value = _value(call, result.value)
@@ -163,9 +164,18 @@ class PublicTransport(KazooLink):
         # At close only: after a mere disconnection kazoo itself ends each request, or sends it later, and then the
         # answer shall be told.
         for flight in self._flights:
-            if flight.tell is None:
-                flight.tell = lambda call=flight.call: self._events.dropped(call)
+            if flight.tell is None and flight.call is not None:
+                flight.tell = partial(self._events.dropped, flight.call)
         self._deliver()
+
+    def _fired(self, event: Any, *, children: bool) -> None:
+        # kazoo tells events on another thread than answers. This one stands behind the requests under way, one of which
+        # may have set the watch: told before its answer, it would be lost, and a waiter with it.
+        if event.path is not None:
+            with self._lock:
+                tell = partial(self._events.watch_fired, event.path, children=children)
+                self._flights.append(_Flight(None, tell))
+                self._deliver()
 
     def _data_fired(self, event: Any) -> None:
         self._fired(event, children=False)

@@ -72,8 +72,8 @@ def connect(
     async def begin() -> Client:
         connection = Connection(options, dispatch=_on_loop(asyncio.get_running_loop()))
         client = Client.made(connection)
-        connection.start()
         try:
+            connection.start()
             await client.run(connection.connected(options.connect_timeout))
         except BaseException:
             await client.close()
