@@ -72,9 +72,9 @@ class Contest:
         self.siege = drawn if siege is None else siege
         self.pace = 12.0 if self.siege else (0.1, 0.5, 2.0)[int(chance() * 3)]
         self.end = 20.0 if self.siege else 10.0
-        starved = chance() < 0.2
+        self._starved = chance() < 0.2
         for client in self.clients:
-            client.process.starved = 0.01 if starved else 0.0
+            client.process.starved = 0.01 if self._starved else 0.0
         self.third_party = ThirdParty()
         self.exclusion = Exclusion(world, self.third_party)
         self.ledger = Ledger(world, f"{PATH}/", self.clients)
@@ -204,8 +204,8 @@ class Contest:
         if waiting:
             message = f"{', '.join(waiting)} still waits {limit - self.end:.0f} s after everything works again"
             raise Violation(message, world.seed)
-        # What the reaper has still to do; then the sessions that nobody has any more.
-        world.run(world.now + 1.0, stop=lambda: not self.ledger.left(alive=True))
+        # What the reaper (whose thread may starve) has still to do; then the sessions that nobody has any more.
+        world.run(world.now + (7.0 if self._starved else 1.0), stop=lambda: not self.ledger.left(alive=True))
         left = self.ledger.left(alive=True)
         if not left:
             world.run(world.now + 4 * self.timeout, stop=lambda: not self.ledger.left(alive=False))
