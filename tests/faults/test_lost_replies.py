@@ -127,6 +127,7 @@ def test_a_create_that_arrives_late_makes_nothing_that_stays(
     assert caught.value.left_behind
     gate.release()
     wait_until(lambda: zk.health().ok, 5.0)
+    linger(0.5)  # until it has reached the server; before that there is nothing yet to be removed
     _nothing_left(other, path)
 
 
