@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self, final
 
 from zkrecipes.contention import TIDY_AFTER_DEADLINE, enter
 from zkrecipes.core import DEFAULT, Core, DefaultTimeout, identity_bytes
-from zkrecipes.errors import AcquireTimeoutError, CancelledError, ClosedError, LeadershipLostError
+from zkrecipes.errors import AcquireTimeoutError, CancelledError, ClosedError, LeadershipLostError, UnavailableError
 from zkrecipes.flow import Pending, first_of
 from zkrecipes.handle import core_of
 from zkrecipes.hold import Grip
@@ -88,7 +88,9 @@ class ElectionRecipe(Onlooker):
         except GeneratorExit:
             core.nodes.dropped.append(grip)  # collected half way: nothing can be awaited, and no lock be taken
             raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, UnavailableError | AcquireTimeoutError):
+                error.left_behind = True  # for the little while until the node is deleted
             late = patience.deadline.passed(core.runtime.now())
             until = core.runtime.now() + (TIDY_AFTER_DEADLINE if late else RELEASE_LIMIT)
             await first_of(core.runtime.spawn(grip.release(), "give a term up"), until=until)

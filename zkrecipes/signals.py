@@ -50,25 +50,32 @@ class Undisturbed:
                     _set(number, self._note)
             except BaseException:
                 # One that was not put off yet has raised.
-                self._restore(0)
+                self._restore()
                 raise
 
     def __exit__(self, *_: object) -> None:
         if self._needed:
-            self._restore(0)
+            self._restore()
             if self._arrived:
                 arrived, self._arrived = self._arrived, []
                 for number, handler in self._handlers:
                     if number in arrived:
                         handler(number, sys._getframe(1))  # noqa: SLF001 - what Python gives to a handler, too
 
-    def _restore(self, index: int) -> None:
-        # A handler that is back in its place may raise before the next one is.
-        if index < len(self._handlers):
+    def _restore(self) -> None:
+        # To set a handler runs what is pending for those that are back already, before it sets anything; where that
+        # raises, this one must be set again. The last such error is told when all are back.
+        raised: BaseException | None = None
+        away = list(self._handlers)
+        while away:
             try:
-                _set(*self._handlers[index])
-            finally:
-                self._restore(index + 1)
+                while away:
+                    _set(*away[-1])
+                    away.pop()
+            except BaseException as error:  # noqa: BLE001 - told below
+                raised = error
+        if raised is not None:
+            raise raised
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._arrived.append(number)
