@@ -7,6 +7,7 @@ import logging
 import socket
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -31,7 +32,7 @@ _ACCIDENTS: Final = 2
 """Connections that may end in the midst of a SASL exchange, one after another, before that counts as a refusal."""
 
 
-class KazooLink:
+class KazooLink(ABC):
     """A session's link to a KazooClient: its states, and the life of the client.
 
     Args:
@@ -130,9 +131,9 @@ class KazooLink:
 
     # --- on kazoo's threads ---------------------------------------------------------------------------------------
 
+    @abstractmethod
     def _drop_flight(self) -> None:
         """Drop every request that has no answer yet."""
-        raise NotImplementedError
 
     def _fired(self, event: Any, *, children: bool) -> None:
         # Without a path it only says that the connection ended, which the session is told anyway.
