@@ -200,6 +200,19 @@ def test_a_listing_of_another_session_decides_nothing(scene: Scene) -> None:
     assert scene.kinds == ["Create", "Children"]
 
 
+def test_an_answer_that_is_read_in_another_session_decides_nothing(scene: Scene) -> None:
+    """It came in time, but the thread that waits for it is late: the session is over when it runs."""
+    held = scene.enter()
+    name = scene.create(0)
+    scene.world.session.answered(scene.world.transport.queue.pop(0), [name])
+    scene.world.transport.drop()
+    scene.world.session.expired()
+    scene.world.session.connected(8, TIMEOUT, scene.world.runtime.time)
+    scene.world.runtime.step()
+    assert not held.done
+    assert scene.kinds == ["Create", "Children"]
+
+
 def test_a_lost_reply_of_the_create_is_looked_up(scene: Scene) -> None:
     held = scene.enter()
     prefix = scene.first(Create).path.rpartition("/")[2]

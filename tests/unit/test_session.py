@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.unit.kit import TIMEOUT, World
-from zkrecipes.calls import Unsettled
+from zkrecipes.calls import Call, Unsettled
 from zkrecipes.errors import (
     ClosedError,
     ForkedError,
@@ -115,6 +115,8 @@ def test_no_request_is_written_in_another_session(world: World) -> None:
     world.session.expired()
     world.session.connected(8, TIMEOUT, world.runtime.time)
     assert not world.session.may_write(call)
+    assert not world.session.may_write(Call(Set("/a", b""), 7, world.runtime.time))
+    assert world.session.may_write(Call(Set("/a", b""), 8, world.runtime.time))
 
 
 def test_a_request_that_cannot_be_encoded_blocks_nothing(kept: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,6 +249,25 @@ def test_a_silent_server_is_left(servers: int, patience: float) -> None:
     assert world.transport.reconnects == 1, "once is enough: the transport goes on by itself"
 
 
+def test_silence_right_after_a_reconnect_is_doubted_soon(kept: World) -> None:
+    """A session that somebody closes just then gets no answers any more; a slow server gets no storm."""
+    kept.session.hold("/line/me", 5)
+    kept.transport.drop()
+    kept.connect()
+    kept.runtime.advance(0.5)
+    assert kept.transport.reconnects == 1
+    waits = []
+    for _ in range(5):
+        kept.transport.drop()
+        kept.connect()
+        before, began = kept.transport.reconnects, kept.runtime.time
+        while kept.transport.reconnects == before and kept.runtime.time - began < TIMEOUT:
+            kept.runtime.advance(0.05)
+        waits.append(kept.runtime.time - began)
+    assert waits == sorted(waits)
+    assert waits[-1] >= TIMEOUT / 6, waits
+
+
 # --- holds ------------------------------------------------------------------------------------------------------------
 
 
@@ -269,12 +290,25 @@ def test_a_hold_ends_by_the_clock_before_anybody_runs(kept: World) -> None:
     assert hold.reason is LostReason.UNREACHABLE
 
 
+def _answer_all(world: World) -> None:
+    while world.requests:
+        world.answer(world.stat() if isinstance(world.requests[0], Exists) else (None,))
+
+
 def test_a_late_answer_revives_nothing(kept: World) -> None:
+    """It would extend the lease, if the lease had not run out before it came."""
     hold = kept.session.hold("/line/me", 5)
+    for _ in range(6):
+        kept.runtime.advance(BEAT)
+        _answer_all(kept)
     kept.runtime.advance(BEAT)
+    assert isinstance(kept.requests[0], Multi)
     kept.runtime.time = hold._lease.until + 0.01
-    while kept.requests:
-        kept.answer(kept.stat() if isinstance(kept.requests[0], Exists) else (None,))
+    call = kept.transport.queue.pop(0)
+    kept.session.answered(call, (None,))
+    assert hold.ended is LostReason.UNREACHABLE, "before anybody could use the answer"
+    assert kept.session.lease.until > kept.runtime.time, "the answer alone would have extended it"
+    _answer_all(kept)
     assert hold.ended is LostReason.UNREACHABLE
     assert not hold.valid
     assert hold.path not in kept.session.holds
