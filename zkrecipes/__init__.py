@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from zkrecipes.codec import BytesCodec, Codec, IntCodec, JsonCodec, TextCodec
 from zkrecipes.election import Election, Leadership, Observation, StopReason
 from zkrecipes.errors import (
     AccessDeniedError,
@@ -10,7 +11,9 @@ from zkrecipes.errors import (
     AuthenticationError,
     CancelledError,
     ClosedError,
+    ConfigRejectedError,
     ConflictError,
+    DecodeError,
     ForeignNodeError,
     ForkedError,
     LeadershipLostError,
@@ -23,6 +26,7 @@ from zkrecipes.errors import (
     PayloadTooLargeError,
     TransactionError,
     UnavailableError,
+    VetoError,
     ZkRecipesError,
 )
 from zkrecipes.handle import Handle, HoldState, LostReason, Registration, Signal
@@ -41,12 +45,16 @@ __all__ = [
     "Acl",
     "AcquireTimeoutError",
     "AuthenticationError",
+    "BytesCodec",
     "Cancel",
     "CancelledError",
     "Client",
     "ClosedError",
+    "Codec",
+    "ConfigRejectedError",
     "ConflictError",
     "Contender",
+    "DecodeError",
     "DigestAuth",
     "Election",
     "ForeignNodeError",
@@ -54,6 +62,8 @@ __all__ = [
     "Handle",
     "Health",
     "HoldState",
+    "IntCodec",
+    "JsonCodec",
     "Kind",
     "Leadership",
     "LeadershipLostError",
@@ -80,10 +90,12 @@ __all__ = [
     "Stat",
     "State",
     "StopReason",
+    "TextCodec",
     "Tls",
     "Transaction",
     "TransactionError",
     "UnavailableError",
+    "VetoError",
     "ZkRecipesError",
     "connect",
 ]

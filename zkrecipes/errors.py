@@ -16,6 +16,8 @@ ZkRecipesError
 ├── CancelledError                            the wait was cancelled from another thread
 ├── ForeignNodeError                          the path holds nodes that another recipe made
 ├── DecodeError · PayloadTooLargeError
+├── ConfigRejectedError                       a configuration document does not parse or validate
+├── VetoError                                 raised by a callback that does not agree to a change
 └── ClosedError · ForkedError                 used after close, or in a forked child
 
 Every error carries the path, says what to do, can be pickled, and chains its cause. Bad arguments are
@@ -27,6 +29,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from zkrecipes.config_model import FieldError
     from zkrecipes.handle import LostReason
 
 __all__ = [
@@ -36,6 +39,7 @@ __all__ = [
     "CancelledError",
     "ClaimLostError",
     "ClosedError",
+    "ConfigRejectedError",
     "ConflictError",
     "DecodeError",
     "ForeignNodeError",
@@ -51,6 +55,7 @@ __all__ = [
     "PayloadTooLargeError",
     "TransactionError",
     "UnavailableError",
+    "VetoError",
     "ZkRecipesError",
 ]
 
@@ -215,6 +220,26 @@ class PayloadTooLargeError(ZkRecipesError, ValueError):
         super().__init__(message, path=path)
         self.size = size
         self.limit = limit
+
+
+class ConfigRejectedError(ZkRecipesError):
+    """A configuration document does not parse or validate, and nothing was put in force or published.
+
+    Attributes:
+        version: Of the document; None if it has none, as before it is published.
+        errors: Each field with what is wrong with it. They hold no values, which may be secrets.
+    """
+
+    def __init__(
+        self, message: str, *, path: str = "", version: int | None = None, errors: tuple[FieldError, ...] = ()
+    ) -> None:
+        super().__init__(message, path=path)
+        self.version = version
+        self.errors = errors
+
+
+class VetoError(ZkRecipesError):
+    """Raise it in an `on_prepare` callback to keep the configuration that is in force. The message says why."""
 
 
 class ClosedError(ZkRecipesError):

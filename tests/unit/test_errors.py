@@ -10,6 +10,7 @@ import pytest
 
 import zkrecipes
 from zkrecipes import errors
+from zkrecipes.config_model import FieldError
 from zkrecipes.hold import LostReason
 from zkrecipes.port import Check, Children, Code, Create, Delete, Exists, Get, Multi, Set, Sync
 from zkrecipes.refusals import refusal_error
@@ -27,6 +28,7 @@ EXTRAS: dict[str, dict[str, Any]] = {
     "ConflictError": {"expected": 3, "actual": 4},
     "TransactionError": {"index": 2},
     "DecodeError": {"raw": b"\xff"},
+    "ConfigRejectedError": {"version": 3, "errors": (FieldError("database.port", "too large"),)},
     "PayloadTooLargeError": {"size": 2_000_000, "limit": 1_000_000},
 }
 
@@ -69,7 +71,7 @@ def test_no_error_shadows_that_of_asyncio() -> None:
 
 
 def test_the_public_errors_are_in_the_package() -> None:
-    used = set(errors.__all__) - {"ClaimLostError", "MembershipLostError", "DecodeError"}  # of recipes to come
+    used = set(errors.__all__) - {"ClaimLostError", "MembershipLostError"}  # of recipes to come
     assert used <= set(zkrecipes.__all__)
 
 

@@ -21,12 +21,15 @@ PUBLIC: Final = "zkrecipes"  # zkrecipes/__init__.py
 # (aio, cli, testing) counts as one module. Imports under TYPE_CHECKING are free: they are names, not dependencies.
 RECIPES: Final = (
     ("errors", "timing", "lease", "paths", "health", "settings", "signals"),
-    ("flow", "layouts"),
-    ("line",),
+    ("flow", "layouts", "codec", "config_document"),
+    ("line", "config_model"),
+    ("requests",),
     ("port", "patience"),
     ("calls", "refusals", "hold", "sizes"),
+    ("watches",),
     ("handle", "heartbeat", "observe"),
     ("session",),
+    ("watching",),
     ("nodes",),
     ("core", "contention"),
     ("operations", "handoff", "survey"),
@@ -36,7 +39,7 @@ RECIPES: Final = (
 )
 # What turns the ground floor into a client on a real connection: recipes know nothing of it.
 EDGE: Final = (
-    ("wire_socket", "runtime"),
+    ("wire_socket", "runtime", "config_cache", "config_layers"),
     ("wire_io",),
     ("wire_check", "wire_codec", "wire_kazoo"),
     ("wire_public",),
