@@ -6,7 +6,7 @@ from typing import Any, Protocol, final
 
 from zkrecipes.calls import Call
 from zkrecipes.hold import Hold, LostReason
-from zkrecipes.port import Multi, Runtime, State
+from zkrecipes.port import Multi, ReadMany, Runtime, State
 
 __all__ = ["Observations", "Observer"]
 
@@ -22,8 +22,9 @@ class Observer(Protocol):
         """A request has ended.
 
         Args:
-            operation: "create", "get", "exists", "children", "set", "delete", "multi" or "sync".
-            path: Below the namespace; empty for "multi".
+            operation: "create", "get", "exists", "children", "set", "delete", "multi", "sync", "readmany",
+                "addwatch" or "removewatches".
+            path: Below the namespace; empty for "multi" and "readmany".
             seconds: Since it was handed to the connection.
             outcome: "ok", the name of an error of this package, or "unanswered".
         """
@@ -50,7 +51,7 @@ class Observations:
     def request(self, call: Call[Any], outcome: str) -> None:
         """A request has ended."""
         request = call.request
-        path = "" if isinstance(request, Multi) else request.path.removeprefix(self._namespace) or "/"
+        path = "" if isinstance(request, Multi | ReadMany) else request.path.removeprefix(self._namespace) or "/"
         seconds = self._runtime.now() - call.handed
         operation = type(request).__name__.lower()
         self._tell(lambda: self._observer.on_request(operation, path, seconds, outcome))

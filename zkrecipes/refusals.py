@@ -13,9 +13,27 @@ from zkrecipes.errors import (
     TransactionError,
     ZkRecipesError,
 )
-from zkrecipes.port import Check, Children, Code, Create, Delete, Exists, Get, Multi, Request, Set
+from zkrecipes.port import (
+    AddWatch,
+    Check,
+    Children,
+    Code,
+    Create,
+    Delete,
+    Exists,
+    Get,
+    Multi,
+    ReadMany,
+    RemoveWatches,
+    Request,
+    Set,
+)
 
-__all__ = ["refusal_error"]
+__all__ = ["UnsupportedError", "refusal_error"]
+
+
+class UnsupportedError(ZkRecipesError):
+    """Never told to a user: there is another way to do it."""
 
 
 _VERBS: Final[dict[type, str]] = {Get: "read", Exists: "read", Check: "read", Children: "list"}
@@ -35,9 +53,11 @@ def refusal_error(request: Request | Check, code: int, index: int = -1, namespac
     return _single(request, code, namespace)
 
 
-def _single(request: Request | Check, code: int, namespace: str) -> ZkRecipesError:
-    path = "" if isinstance(request, Multi) else request.path.removeprefix(namespace) or "/"
+def _single(request: Request | Check, code: int, namespace: str) -> ZkRecipesError:  # noqa: C901 - one line a code
+    path = "" if isinstance(request, Multi | ReadMany) else request.path.removeprefix(namespace) or "/"
     match code:
+        case Code.UNIMPLEMENTED if isinstance(request, ReadMany | AddWatch | RemoveWatches):
+            return UnsupportedError("the server, or the way to it, does not know this kind of request", path=path)
         case Code.NO_NODE if isinstance(request, Create):
             return NodeNotFoundError(f"the parent of {path} does not exist; create it first", path=path)
         case Code.NO_NODE:

@@ -23,9 +23,10 @@ from zkrecipes.flow import Pending, first_of
 from zkrecipes.hold import Hold, LostReason, Registration, checked_callback
 from zkrecipes.lease import Lease
 from zkrecipes.observe import Observations
-from zkrecipes.port import Children, Exists, Get, Request, Runtime, State, Transport, is_write
+from zkrecipes.port import Code, NodeEvent, Request, Runtime, State, Transport, is_write
 from zkrecipes.refusals import refusal_error
 from zkrecipes.sizes import check_size
+from zkrecipes.watches import Watches
 
 __all__ = ["Session"]
 
@@ -72,7 +73,9 @@ class Session:
         self.doubts = 0
         self.unanswered: deque[Call[Any]] = deque()
         self._backlog: deque[Call[Any]] = deque()
-        self._watches: dict[tuple[str, bool], list[Pending[None]]] = {}
+        self.watches = Watches()
+        self.broken: Pending[None] = Pending.of(None)
+        """Done when the present connection has ended; another one for each connection."""
         self._listeners: list[Callable[[State], None]] = []
         self.next_beat = math.inf
 
@@ -114,7 +117,9 @@ class Session:
         call: Call[Any] = Call(request, self.id, self.runtime.now())
         if not self.usable or session_id not in {None, self.id}:
             call.fail(Unsettled(written=False))
-        elif len(self.unanswered) < self.MAX_UNANSWERED and not self._backlog:
+            return call
+        self.watches.asked(call)
+        if len(self.unanswered) < self.MAX_UNANSWERED and not self._backlog:
             self._hand_over(call)
         else:
             self._backlog.append(call)
@@ -199,7 +204,7 @@ class Session:
     def answered(self, call: Call[Any], result: Any) -> None:
         """The server has done it."""
         self._settle(call, committed=is_write(call.request))
-        self._set_watch(call, found=result is not None)
+        self.watches.answered(call, found=result is not None)
         if self.observations is not None and not call.done:
             self.observations.request(call, "ok")
         call.resolve(result)
@@ -208,6 +213,9 @@ class Session:
     def refused(self, call: Call[Any], code: int, index: int = -1) -> None:
         """The server has refused it."""
         self._settle(call, committed=False)
+        self.watches.refused(call.request)
+        if code == Code.UNIMPLEMENTED:
+            self.watches.unsupported(call.request)
         self._fail(call, refusal_error(call.request, code, index, self.namespace))
         self._pump()
 
@@ -235,6 +243,7 @@ class Session:
             # The handshake proves nothing to the lease: what is held is uncertain until a write is answered.
             self.unconfirmed = bool(self.holds)
         self.linked = True
+        self.broken = Pending()
         self.silent = False
         self.dropping = False
         # What is held must be confirmed by a write at once: the handshake alone proves nothing to the lease.
@@ -249,7 +258,8 @@ class Session:
             while self.unanswered:
                 self.dropped(self.unanswered[0])
             self._fail_backlog()
-            self._wake_watches()
+            self.watches.ended()
+            self.broken.resolve(None)
             self.enter(State.SUSPENDED)
 
     def expired(self) -> None:
@@ -265,10 +275,9 @@ class Session:
         self.expired()
         self._tell_changed()
 
-    def watch_fired(self, path: str, *, children: bool) -> None:
-        """A watch fired: whoever waits looks again."""
-        for pending in self._watches.pop((path, children), ()):
-            pending.resolve(None)
+    def notified(self, path: str, event: NodeEvent) -> None:
+        """A watch has told something of a node."""
+        self.watches.notified(path, event)
 
     def close(self) -> None:
         """End everything: holds (reason CLOSED), waiting algorithms, requests."""
@@ -279,7 +288,8 @@ class Session:
             while self.unanswered:
                 self.dropped(self.unanswered[0])
             self._fail_backlog()
-            self._wake_watches()
+            self.watches.ended()
+            self.broken.resolve(None)
             self.enter(State.LOST)
 
     # --- requests -----------------------------------------------------------------------------------------------------
@@ -330,21 +340,6 @@ class Session:
         backlog, self._backlog = self._backlog, deque()
         for call in backlog:
             call.fail(Unsettled(written=False))
-
-    def _set_watch(self, call: Call[Any], *, found: bool) -> None:
-        request, watch = call.request, call.watch
-        if (
-            watch is not None
-            and isinstance(request, Get | Exists | Children)
-            and (found or isinstance(request, Exists))
-        ):
-            self._watches.setdefault((request.path, isinstance(request, Children)), []).append(watch)
-
-    def _wake_watches(self) -> None:
-        watches, self._watches = self._watches, {}
-        for pendings in watches.values():
-            for pending in pendings:
-                pending.resolve(None)
 
     # --- states -------------------------------------------------------------------------------------------------------
 

@@ -250,10 +250,10 @@ class KazooTransport(KazooLink):
             self._settle(operation, self._events.dropped)
 
     def _data_fired(self, event: Any) -> None:
-        self._fired(event, children=False)
+        self._fired(event)
 
     def _children_fired(self, event: Any) -> None:
-        self._fired(event, children=True)
+        self._fired(event)
 
 
 def own_transport(

@@ -21,6 +21,7 @@ from zkrecipes.calls import Call
 from zkrecipes.port import (
     Acl,
     Children,
+    Code,
     Create,
     Created,
     Delete,
@@ -35,7 +36,7 @@ from zkrecipes.port import (
     TransportEvents,
 )
 from zkrecipes.wire_codec import MultiRefused, find_refused
-from zkrecipes.wire_kazoo import QUEUE_LIMIT, KazooLink
+from zkrecipes.wire_kazoo import EVENTS, QUEUE_LIMIT, KazooLink
 
 __all__ = ["NO_ANSWER", "PublicTransport"]
 
@@ -80,7 +81,12 @@ class PublicTransport(KazooLink):
             flight.tell = lambda: self._events.dropped(call)
             self._deliver()
             return
-        self._submit(call).rawlink(lambda result: self._completed(flight, result))
+        submitted = self._submit(call)
+        if submitted is None:
+            flight.tell = lambda: self._events.refused(call, Code.UNIMPLEMENTED)
+            self._deliver()
+        else:
+            submitted.rawlink(lambda result: self._completed(flight, result))
 
     def _submit(self, call: Call[Any]) -> Any:
         kazoo, request = self.kazoo, call.request
@@ -108,6 +114,9 @@ class PublicTransport(KazooLink):
                 return kazoo.sync_async(request.path)
             case Multi():
                 return self._transaction(request).commit_async()
+            case _:
+                # kazoo's public API has neither reads of many nodes nor persistent watches; single ones are used.
+                return None
 
     def _transaction(self, request: Multi) -> Any:
         transaction = self.kazoo.transaction()
@@ -168,20 +177,20 @@ class PublicTransport(KazooLink):
                 flight.tell = partial(self._events.dropped, flight.call)
         self._deliver()
 
-    def _fired(self, event: Any, *, children: bool) -> None:
+    def _fired(self, event: Any) -> None:
         # kazoo tells events on another thread than answers. This one stands behind the requests under way, one of which
         # may have set the watch: told before its answer, it would be lost, and a waiter with it.
-        if event.path is not None:
+        if event.path is not None and event.type in EVENTS:
             with self._lock:
-                tell = partial(self._events.watch_fired, event.path, children=children)
+                tell = partial(self._events.notified, event.path, EVENTS[event.type])
                 self._flights.append(_Flight(None, tell))
                 self._deliver()
 
     def _data_fired(self, event: Any) -> None:
-        self._fired(event, children=False)
+        self._fired(event)
 
     def _children_fired(self, event: Any) -> None:
-        self._fired(event, children=True)
+        self._fired(event)
 
 
 def _value(call: Call[Any], value: Any) -> Any:

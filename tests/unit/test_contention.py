@@ -23,7 +23,7 @@ from zkrecipes.hold import Hold
 from zkrecipes.layouts import CURATOR_LOCK
 from zkrecipes.nodes import Nodes
 from zkrecipes.patience import Patience, Place
-from zkrecipes.port import Children, Code, Create, Delete, Exists, Get, Kind, Multi
+from zkrecipes.port import Children, Code, Create, Delete, Exists, Get, Kind, Multi, NodeEvent
 
 OTHER = "_c_a1b2c3d4-0000-4000-8000-00000000000f-lock-"
 
@@ -141,7 +141,7 @@ def test_a_waiter_watches_the_one_before_it_alone(scene: Scene) -> None:
     assert scene.world.requests == [Get(f"/line/{OTHER}0000000008", watch=True)]
     scene.world.answer((b"", scene.world.stat()))
     assert scene.kinds == []
-    scene.world.session.watch_fired(f"/line/{OTHER}0000000008", children=False)
+    scene.world.session.notified(f"/line/{OTHER}0000000008", NodeEvent.DELETED)
     scene.world.runtime.step()
     assert scene.kinds == ["Children"]
     scene.world.answer([name])
@@ -158,7 +158,7 @@ def test_who_waited_longer_than_its_lease_confirms_in_the_same_flight(scene: Sce
         scene.world.runtime.advance(TIMEOUT / 6)
         scene.world.session.call(Exists("/"))
         scene.world.answer(None)
-    scene.world.session.watch_fired(f"/line/{OTHER}0000000003", children=False)
+    scene.world.session.notified(f"/line/{OTHER}0000000003", NodeEvent.DELETED)
     scene.world.runtime.step()
     assert scene.kinds == ["Multi", "Children"]
     scene.world.answer((None,))

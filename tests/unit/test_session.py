@@ -21,7 +21,7 @@ from zkrecipes.errors import (
 from zkrecipes.heartbeat import Heartbeat
 from zkrecipes.hold import LostReason
 from zkrecipes.nodes import Nodes
-from zkrecipes.port import Check, Children, Code, Create, Delete, Exists, Get, Multi, Set, State
+from zkrecipes.port import Check, Children, Code, Create, Delete, Exists, Get, Multi, NodeEvent, Set, State
 
 BEAT = TIMEOUT / 6
 
@@ -426,9 +426,9 @@ def test_watches_fire_once_and_at_the_end_of_a_connection(world: World) -> None:
     world.answer(None)
     assert first.watch is not None
     assert second.watch is not None
-    world.session.watch_fired("/a", children=True)
+    world.session.notified("/a", NodeEvent.CHILDREN)
     assert not first.watch.done
-    world.session.watch_fired("/a", children=False)
+    world.session.notified("/a", NodeEvent.CHANGED)
     assert first.watch.done
     assert not second.watch.done
     world.transport.drop()

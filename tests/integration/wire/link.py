@@ -13,7 +13,7 @@ from kazoo.client import KazooClient
 
 from zkrecipes.calls import Call
 from zkrecipes.flow import Pending
-from zkrecipes.port import Code, Request
+from zkrecipes.port import Code, NodeEvent, Request
 from zkrecipes.runtime import ThreadRuntime
 from zkrecipes.testing import wait_until
 from zkrecipes.wire import KazooTransport, borrowed_transport, own_transport
@@ -63,8 +63,8 @@ class Recorder:
     def failed(self, error: BaseException) -> None:
         self.told.append(("failed", error))
 
-    def watch_fired(self, path: str, *, children: bool) -> None:
-        self.told.append(("fired", path, children))
+    def notified(self, path: str, event: NodeEvent) -> None:
+        self.told.append(("fired", path, event))
 
     # --- for the tests
 

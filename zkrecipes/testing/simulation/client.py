@@ -15,7 +15,7 @@ from zkrecipes.calls import Call
 from zkrecipes.core import Core
 from zkrecipes.heartbeat import Heartbeat
 from zkrecipes.nodes import Nodes
-from zkrecipes.port import Code, Exists, Request, TransportEvents
+from zkrecipes.port import Code, Exists, NodeEvent, Request, TransportEvents
 from zkrecipes.session import Session
 from zkrecipes.testing.simulation.ensemble import Ensemble
 from zkrecipes.testing.simulation.server import Role, Server, ServerConnection
@@ -56,10 +56,10 @@ class _Wire:
         if self.open and self.transport.process.alive:
             self.transport.replied(self, number, result, code, index, zxid)
 
-    def notified(self, path: str, *, children: bool) -> None:
-        """A watch fired."""
+    def notified(self, path: str, event: NodeEvent) -> None:
+        """A watch has told something."""
         if self.open and self.transport.process.alive:
-            self.transport.events.watch_fired(path, children=children)
+            self.transport.events.notified(path, event)
 
     def closed(self) -> None:
         """The connection has ended, or was refused."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
-from zkrecipes.port import Children, Code, Exists, Get, Multi, Request, Sync, is_write
+from zkrecipes.port import Children, Code, Exists, Get, Multi, NodeEvent, Request, Sync, is_write
 from zkrecipes.testing.simulation.tree import Change, Tree, parent_of
 from zkrecipes.testing.simulation.world import Channel, Pausable, World
 
@@ -32,8 +32,8 @@ class ClientEnd(Protocol):
     def replied(self, number: int, result: Any, code: int, index: int, zxid: int) -> None:
         """The answer of a request; code 0: done."""
 
-    def notified(self, path: str, *, children: bool) -> None:
-        """A watch fired."""
+    def notified(self, path: str, event: NodeEvent) -> None:
+        """A watch has told something."""
 
     def closed(self) -> None:
         """The server has closed the connection."""
@@ -346,17 +346,19 @@ class Server(Pausable):
             self.complete(operation, tuple(answers) if isinstance(operation.request, Multi) else answers[0])
 
     def _fire(self, change: Change) -> None:
-        self._trigger(change.path, children=False)
-        if change.kind == "delete":
-            self._trigger(change.path, children=True)
-        if change.kind != "set":
-            self._trigger(parent_of(change.path), children=True)
+        event = _EVENTS.get(change.kind)
+        if event is None:
+            return
+        self._trigger(change.path, event, children=False)
+        if event is NodeEvent.DELETED:
+            self._trigger(change.path, event, children=True)
+        if event is not NodeEvent.CHANGED:
+            self._trigger(parent_of(change.path), NodeEvent.CHILDREN, children=True)
 
-    def _trigger(self, path: str, *, children: bool) -> None:
+    def _trigger(self, path: str, event: NodeEvent, *, children: bool) -> None:
         for connection in self._watches.pop((path, children), ()):
             if connection.alive:
-                connection.to_client.send(_notify, connection.client, path, children)
+                connection.to_client.send(connection.client.notified, path, event)
 
 
-def _notify(client: ClientEnd, path: str, children: bool) -> None:  # noqa: FBT001 - a message has no keywords
-    client.notified(path, children=children)
+_EVENTS: Final = {"create": NodeEvent.CREATED, "delete": NodeEvent.DELETED, "set": NodeEvent.CHANGED}
