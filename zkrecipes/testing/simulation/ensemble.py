@@ -25,6 +25,8 @@ class Ensemble:
         sync_limit: For how many ticks leader and follower bear each other's silence.
         delay: Typical delay between two servers in seconds.
         container_interval: How often empty containers are removed, in seconds; 0 never.
+        old_servers: As before release 3.6: they know neither persistent watches nor reads of many nodes, refuse such a
+            request and close the connection.
 
     Attributes:
         on_commit: Called with each transaction when the first server applies it.
@@ -39,12 +41,14 @@ class Ensemble:
         sync_limit: int = 5,
         delay: float = 0.002,
         container_interval: float = 0.0,
+        old_servers: bool = False,
     ) -> None:
         self.world = world
         self.tick = tick
         self.sync_limit = sync_limit
         self.delay = delay
         self.container_interval = container_interval
+        self.old_servers = old_servers
         self.quorum = size // 2 + 1
         # Leaders start at any time, so their pings and the whole ticks in which sessions expire are not in step.
         self.phase = world.uniform(0.0, tick)

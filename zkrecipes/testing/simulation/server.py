@@ -9,10 +9,25 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
-from zkrecipes.port import Children, Code, Exists, Get, Multi, NodeEvent, Request, Sync, is_write
-from zkrecipes.testing.simulation.tree import Change, Tree, parent_of
+from zkrecipes.port import (
+    AddWatch,
+    Children,
+    Code,
+    Exists,
+    Get,
+    Multi,
+    NodeEvent,
+    ReadMany,
+    Refused,
+    RemoveWatches,
+    Request,
+    Sync,
+    is_write,
+)
+from zkrecipes.testing.simulation.tree import Change, Tree
+from zkrecipes.testing.simulation.watchers import Watchers
 from zkrecipes.testing.simulation.world import Channel, Pausable, World
 
 if TYPE_CHECKING:
@@ -155,6 +170,8 @@ class ServerConnection:
             self.to_client.send(
                 self.client.replied, operation.number, operation.result, operation.code, operation.index, server.zxid
             )
+            if operation.code == Code.UNIMPLEMENTED:
+                self.close()
 
 
 class Server(Pausable):
@@ -186,7 +203,7 @@ class Server(Pausable):
         self.following: Following | None = None
         self.touched: dict[int, None] = {}
         self.connections: dict[ServerConnection, None] = {}
-        self._watches: dict[tuple[str, bool], dict[ServerConnection, None]] = {}
+        self.watchers = Watchers()
 
     def later(self, delay: float, what: Callable[..., None], *args: Any) -> None:
         """A timer of this server's: while it is frozen it does not run out."""
@@ -235,8 +252,12 @@ class Server(Pausable):
     def serve(self, connection: ServerConnection, operation: Operation) -> None:
         """A request has arrived."""
         self._touch(connection.session)
-        connection.pending.append(operation)
         request = operation.request
+        if self.ensemble.old_servers and isinstance(request, AddWatch | ReadMany) and connection.pending:
+            # An old server refuses what it does not know at once, past what is before it; clients then hang up.
+            connection.close()
+            return
+        connection.pending.append(operation)
         if request is not None and (isinstance(request, Sync) or is_write(request)):
             self.forward(operation)
         connection.drain()
@@ -271,28 +292,41 @@ class Server(Pausable):
 
     def read(self, operation: Operation) -> None:
         """Answer from our own tree."""
-        request, node = operation.request, None
-        if isinstance(request, Get | Exists | Children):
-            node = self.tree.nodes.get(request.path)
-            children = isinstance(request, Children)
-            if request.watch and (node is not None or isinstance(request, Exists)):
-                self._watches.setdefault((request.path, children), {})[operation.connection] = None
+        request, connection = operation.request, operation.connection
+        match request:
+            case Get() | Exists() | Children():
+                operation.result, operation.code = self._read_one(request)
+                if request.watch and (operation.code == 0 or isinstance(request, Exists)):
+                    self.watchers.once(request.path, connection, children=isinstance(request, Children))
+            case AddWatch() | ReadMany() if self.ensemble.old_servers:
+                operation.code = Code.UNIMPLEMENTED
+            case ReadMany():
+                answers = [self._read_one(read) for read in request.reads]
+                operation.result = tuple(Refused(code) if code else result for result, code in answers)
+            case AddWatch():
+                self.watchers.always(request.path, connection)
+            case RemoveWatches():
+                if not self.watchers.remove(request.path, connection, request.kind):
+                    operation.code = Code.NO_WATCHER
+
+    def _read_one(self, request: Get | Exists | Children) -> tuple[Any, int]:
+        node = self.tree.nodes.get(request.path)
         if isinstance(request, Exists):
-            operation.result = None if node is None else node.stat()
-        elif node is None:
-            operation.code = Code.NO_NODE
-        else:
-            operation.result = list(node.children) if isinstance(request, Children) else (node.data, node.stat())
+            return None if node is None else node.stat(), 0
+        if node is None:
+            return None, Code.NO_NODE
+        return list(node.children) if isinstance(request, Children) else (node.data, node.stat()), 0
 
     def forget(self, connection: ServerConnection) -> None:
         """A connection has ended."""
         self.connections.pop(connection, None)
+        self.watchers.forget(connection)
 
     def close_clients(self) -> None:
         """Close all client connections."""
         self.serving = False
         self.touched = {}
-        self._watches = {}
+        self.watchers.clear()
         for connection in list(self.connections):
             connection.close()
 
@@ -328,8 +362,7 @@ class Server(Pausable):
             if ours and origin is not None:
                 # At once: a later operation of the same transaction may change the node again, or delete it.
                 answers.append(tree.answer(change, alone=not isinstance(origin.request, Multi)))
-            if self._watches and change.kind != "check":
-                self._fire(change)
+            self.watchers.fire(change)
         if txn.kind == "close":
             tree.sessions.pop(txn.session, None)
             for connection in [each for each in self.connections if each.session == txn.session]:
@@ -344,21 +377,3 @@ class Server(Pausable):
             self.complete(operation, None, txn.code, txn.index)
         else:
             self.complete(operation, tuple(answers) if isinstance(operation.request, Multi) else answers[0])
-
-    def _fire(self, change: Change) -> None:
-        event = _EVENTS.get(change.kind)
-        if event is None:
-            return
-        self._trigger(change.path, event, children=False)
-        if event is NodeEvent.DELETED:
-            self._trigger(change.path, event, children=True)
-        if event is not NodeEvent.CHANGED:
-            self._trigger(parent_of(change.path), NodeEvent.CHILDREN, children=True)
-
-    def _trigger(self, path: str, event: NodeEvent, *, children: bool) -> None:
-        for connection in self._watches.pop((path, children), ()):
-            if connection.alive:
-                connection.to_client.send(connection.client.notified, path, event)
-
-
-_EVENTS: Final = {"create": NodeEvent.CREATED, "delete": NodeEvent.DELETED, "set": NodeEvent.CHANGED}

@@ -39,6 +39,7 @@ class Simulation:
         sync_limit: For how many ticks a follower without its leader, and a leader without its quorum, go on.
         delay: Typical delay of a message, in seconds.
         container_interval: How often empty containers are removed, in seconds; 0 never.
+        old_servers: As before release 3.6, without persistent watches.
 
     Attributes:
         ensemble: The servers, and what can be done to them: `freeze`, `separate`, `kill`, `start`, `heal`.
@@ -54,11 +55,18 @@ class Simulation:
         sync_limit: int = 5,
         delay: float = 0.002,
         container_interval: float = 0.0,
+        old_servers: bool = False,
     ) -> None:
         self.world = World(seed)
         self._delay = delay
         self.ensemble = Ensemble(
-            self.world, servers, tick=tick, sync_limit=sync_limit, delay=delay, container_interval=container_interval
+            self.world,
+            servers,
+            tick=tick,
+            sync_limit=sync_limit,
+            delay=delay,
+            container_interval=container_interval,
+            old_servers=old_servers,
         )
         self._clients: list[SimulatedClient] = []
         self._checks: list[tuple[Callable[[], bool], str]] = []

@@ -13,7 +13,23 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, final
 
-from zkrecipes.port import Check, Children, Create, Created, Delete, Exists, Get, Multi, Set, Stat, Sync
+from zkrecipes.port import (
+    AddWatch,
+    Check,
+    Children,
+    Create,
+    Created,
+    Delete,
+    Exists,
+    Get,
+    Multi,
+    ReadMany,
+    Refused,
+    RemoveWatches,
+    Set,
+    Stat,
+    Sync,
+)
 
 __all__ = ["Channel", "Gate", "Pausable", "Violation", "World", "describe"]
 
@@ -177,9 +193,23 @@ def describe(thing: object) -> str:
             return f"{type(thing).__name__.lower()} {thing.path}{version}"
         case Get() | Exists() | Children():
             return f"{type(thing).__name__.lower()} {thing.path}{' and watch' if thing.watch else ''}"
+        case tuple() | list() if not isinstance(thing, Refused):
+            return f"[{', '.join(describe(each) for each in thing)}]"
+        case _:
+            return _describe_rare(thing)
+
+
+def _describe_rare(thing: object) -> str:
+    match thing:
         case Sync():
             return "sync"
-        case tuple() | list():
-            return f"[{', '.join(describe(each) for each in thing)}]"
+        case ReadMany():
+            return f"reads[{', '.join(describe(read) for read in thing.reads)}]"
+        case AddWatch():
+            return f"watch {thing.path} and all below"
+        case RemoveWatches():
+            return f"watch {thing.path} no more ({thing.kind.name.lower()})"
+        case Refused():
+            return f"refused ({thing.code})"
         case _:
             return str(thing)
