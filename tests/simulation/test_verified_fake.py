@@ -1,8 +1,8 @@
 """The simulated server against a real one: the same random operations, drawn from a seed, must be answered alike.
 
 Compared are results, errors, the refused operation of a transaction, the names of sequential nodes, every number of a
-stat that does not depend on time, the order in which czxid, mzxid and pzxid rise, and which watches fire. The stats
-that transactions answer have a test of their own.
+stat that does not depend on time, the order in which czxid, mzxid and pzxid rise, and every event of a watch: one-shot
+and persistent ones, also where both are on the same node. The stats that transactions answer have a test of their own.
 """
 
 from __future__ import annotations
@@ -25,8 +25,27 @@ from zkrecipes.errors import (
     TransactionError,
     ZkRecipesError,
 )
-from zkrecipes.flow import Pending
-from zkrecipes.port import Check, Children, Create, Created, Delete, Exists, Get, Kind, Multi, Request, Set, Stat, Sync
+from zkrecipes.port import (
+    AddWatch,
+    Check,
+    Children,
+    Code,
+    Create,
+    Created,
+    Delete,
+    Exists,
+    Get,
+    Kind,
+    Multi,
+    NodeEvent,
+    ReadMany,
+    RemoveWatches,
+    Request,
+    Set,
+    Stat,
+    Sync,
+    WatchKind,
+)
 from zkrecipes.session import Session
 from zkrecipes.testing import Server
 from zkrecipes.testing.simulation import Simulation
@@ -42,8 +61,30 @@ class Step(NamedTuple):
 
     request: Request
     answer: object
-    fired: tuple[int, ...]
-    """The numbers of the steps whose watches have fired by now, since the step before."""
+    events: tuple[tuple[str, NodeEvent], ...]
+    """What watches have told by now, since the step before, in order."""
+
+
+class Told:
+    """In place of a session's watches: takes down all that the server tells, and keeps no watch from being set."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, NodeEvent]] = []
+
+    def asked(self, call: Call[Any]) -> None:
+        pass
+
+    def answered(self, call: Call[Any], *, found: bool) -> None:
+        pass
+
+    def refused(self, request: Request) -> None:
+        pass
+
+    def ended(self) -> None:
+        pass
+
+    def notified(self, path: str, event: NodeEvent) -> None:
+        self.events.append((path, event))
 
 
 class Recorder:
@@ -60,11 +101,19 @@ class Recorder:
         self.known: dict[str, int] = {"": 0}  # path below the root: newest version seen
         self.containers: set[str] = set()
         self.zxids: list[tuple[int, str, Stat]] = []
-        self.watches: dict[int, Pending[None]] = {}
+        self.watched: list[str] = []
         self.steps: list[Step] = []
         self.stats_in_transactions = False
 
     async def play(self, steps: int) -> None:
+        watches, told = self.session.watches, Told()
+        self.session.watches = told  # type: ignore[assignment]  # the session's is final; this one only listens
+        try:
+            await self._play(steps, told)
+        finally:
+            self.session.watches = watches
+
+    async def _play(self, steps: int, told: Told) -> None:
         await self.session.ready(self.session.runtime.now() + LIMIT)
         await self.ask(Create(self.root))
         for _ in range(steps):
@@ -72,10 +121,9 @@ class Recorder:
             answer = await self.told(request)
             # A watch's event comes before the answer of whatever the same connection asks next.
             await self.ask(Sync("/"))
-            fired = tuple(number for number, watch in self.watches.items() if watch.done)
-            for number in fired:
-                del self.watches[number]
-            self.steps.append(Step(request, answer, fired))
+            events = [(path.removeprefix(self.root), event) for path, event in told.events]
+            told.events.clear()
+            self.steps.append(Step(request, answer, tuple(events)))
 
     async def transact(self) -> list[object]:
         """What transactions answer in which one operation changes what another has answered."""
@@ -102,8 +150,6 @@ class Recorder:
             return (type(error), error.index, type(error.__cause__))
         except ZkRecipesError as error:
             return (type(error), str(error).replace(self.root, "ROOT"))
-        if call.watch is not None and (result is not None or isinstance(request, Exists)):
-            self.watches[len(self.steps)] = call.watch
         self._learn(request, result)
         if isinstance(request, Multi) and not self.stats_in_transactions:
             return [each.path.removeprefix(self.root) if isinstance(each, Created) else each is None for each in result]
@@ -123,6 +169,8 @@ class Recorder:
                 path = request.path.removeprefix(self.root)
                 self.known.pop(path, None)
                 self.containers.discard(path)
+            case AddWatch():
+                self.watched.append(request.path.removeprefix(self.root))
             case Set() | Get():
                 stat = result if isinstance(request, Set) else result[1]
                 self.known[request.path.removeprefix(self.root)] = stat.version
@@ -159,9 +207,17 @@ class Recorder:
 
     def draw(self) -> Request:
         choice = self.random.random()
-        if choice < 0.2:
+        if choice < 0.04:
+            return AddWatch(self._path())
+        if choice < 0.07:
+            path = f"{self.root}{self.random.choice(self.watched)}" if self.watched else self._path()
+            return RemoveWatches(path, self.random.choice(tuple(WatchKind)))
+        if choice < 0.1:
+            reads = (self.random.choice((Get, Children))(self._path()) for _ in range(self.random.randint(1, 4)))
+            return ReadMany(tuple(reads))
+        if choice < 0.25:
             return self._multi()
-        if choice < 0.55:
+        if choice < 0.6:
             return self._write()
         path, watch = self._path(), self.random.random() < 0.5
         kind: type[Get | Exists | Children] = self.random.choice((Get, Exists, Children))
@@ -214,6 +270,9 @@ REFUSALS: dict[type, tuple[type, ...]] = {
     Get: (NodeNotFoundError,),
     Exists: (),
     Children: (NodeNotFoundError,),
+    AddWatch: (),
+    RemoveWatches: (ZkRecipesError,),
+    ReadMany: (),
     Multi: (TransactionError,),
 }
 
@@ -243,7 +302,7 @@ def test_the_simulated_server_answers_as_a_real_one(client: zkrecipes.Client, zk
         asked = _below(one.request, real.root)
         assert asked == _below(other.request, fake.root), f"step {number}: they were asked different things"
         assert other.answer == one.answer, f"step {number}, {asked}: simulated == real"
-        assert other.fired == one.fired, f"step {number}, {asked}: watches of these steps, simulated == real"
+        assert other.events == one.events, f"step {number}, {asked}: events of watches, simulated == real"
     assert fake.order() == real.order()
 
 
@@ -261,15 +320,21 @@ def test_the_operations_come_to_every_kind_of_answer() -> None:
     """Without it, the comparison could be one of empty lists."""
     seen: set[object] = set()
     for seed in range(10):
-        for request, answer, fired in simulated(seed).steps:
+        for request, answer, events in simulated(seed).steps:
             error = isinstance(answer, tuple) and isinstance(answer[0], type)
             seen.add((type(request), answer[0] if isinstance(answer, tuple) and error else "answered"))
-            if fired:
-                seen.add("watch")
+            seen.update(event for _, event in events)
+            if isinstance(request, ReadMany) and isinstance(answer, tuple):
+                seen.update(
+                    ("read refused", type(read))
+                    for read, each in zip(request.reads, answer, strict=True)
+                    if each == (Code.NO_NODE,)
+                )
             if isinstance(answer, tuple) and answer[0] is TransactionError:
                 seen.add(("index", answer[1]))
                 seen.add(("cause", answer[2]))
-    expected: set[object] = {"watch", *(("index", place) for place in range(4))}
+    expected: set[object] = {*NodeEvent, *(("index", place) for place in range(4))}
+    expected |= {("read refused", Get), ("read refused", Children)}
     for kind, errors in REFUSALS.items():
         expected |= {(kind, "answered"), *((kind, error) for error in errors)}
     expected |= {("cause", error) for error in (ConflictError, *REFUSALS[Create], NotEmptyError)}
@@ -279,4 +344,6 @@ def test_the_operations_come_to_every_kind_of_answer() -> None:
 def _below(request: Any, root: str) -> Any:
     if isinstance(request, Multi):
         return Multi(tuple(_below(each, root) for each in request.operations))
+    if isinstance(request, ReadMany):
+        return ReadMany(tuple(_below(each, root) for each in request.reads))
     return replace(request, path=request.path.removeprefix(root))
