@@ -204,10 +204,12 @@ class Session:
     def answered(self, call: Call[Any], result: Any) -> None:
         """The server has done it."""
         self._settle(call, committed=is_write(call.request))
-        self.watches.answered(call, found=result is not None)
+        unneeded = self.watches.answered(call, found=result is not None)
         if self.observations is not None and not call.done:
             self.observations.request(call, "ok")
         call.resolve(result)
+        if unneeded is not None and self.usable and self.watches.removable:
+            self.call(unneeded)
         self._pump()
 
     def refused(self, call: Call[Any], code: int, index: int = -1) -> None:

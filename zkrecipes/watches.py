@@ -70,17 +70,24 @@ class Watches:
         else:
             del self._asked[key]
 
-    def answered(self, call: Call[Any], *, found: bool) -> None:
-        """A call was answered; if it has set a watch, its waiter waits from now on."""
+    def answered(self, call: Call[Any], *, found: bool) -> RemoveWatches | None:
+        """A call was answered; if it has set a watch, its waiter waits from now on.
+
+        Returns:
+            If it was given up before the answer came, and nobody else waits for it: the request that ends the watch.
+        """
         watch = call.watch
         if watch is None or not (found or isinstance(call.request, Exists)):
-            return
+            return None
         key = _key(call)
+        if call.done:
+            return self._unneeded(key)
         if not call.request.watch and key[0] not in self._armed:  # type: ignore[union-attr]  # as above
             # It was sent without its watch for the sake of a persistent one, which has ended since.
             watch.resolve(None)
         else:
             self._waiting.setdefault(key, []).append(watch)
+        return None
 
     def refused(self, request: Request) -> None:
         """A request was refused."""
@@ -128,10 +135,12 @@ class Watches:
         if call.watch is None or waiting is None or call.watch not in waiting:
             return None
         waiting.remove(call.watch)
-        if waiting:
-            return None
-        del self._waiting[key]
-        if key in self._asked or key[0] in self._armed:
+        if not waiting:
+            del self._waiting[key]
+        return self._unneeded(key)
+
+    def _unneeded(self, key: tuple[str, bool]) -> RemoveWatches | None:
+        if key in self._waiting or key in self._asked or key[0] in self._armed:
             return None
         return RemoveWatches(key[0], WatchKind.CHILDREN if key[1] else WatchKind.DATA)
 

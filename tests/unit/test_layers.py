@@ -21,7 +21,7 @@ PUBLIC: Final = "zkrecipes"  # zkrecipes/__init__.py
 # (aio, cli, testing) counts as one module. Imports under TYPE_CHECKING are free: they are names, not dependencies.
 RECIPES: Final = (
     ("errors", "timing", "lease", "paths", "health", "settings", "signals"),
-    ("flow", "layouts", "codec", "config_document"),
+    ("flow", "layouts", "codec", "config_document", "scope"),
     ("line", "config_model"),
     ("requests",),
     ("port", "patience"),
@@ -31,8 +31,8 @@ RECIPES: Final = (
     ("session",),
     ("watching",),
     ("nodes",),
-    ("core", "contention"),
-    ("operations", "handoff", "survey"),
+    ("core", "contention", "reading", "admission", "known"),
+    ("operations", "handoff", "survey", "mirror"),
     ("leadership",),
     ("lock", "onlooker"),
     ("election",),
@@ -40,7 +40,7 @@ RECIPES: Final = (
 # What turns the ground floor into a client on a real connection: recipes know nothing of it.
 EDGE: Final = (
     ("wire_socket", "runtime", "config_cache", "config_layers"),
-    ("wire_io",),
+    ("wire_events", "wire_io"),
     ("wire_check", "wire_codec", "wire_kazoo"),
     ("wire_public",),
     ("wire",),
