@@ -2,10 +2,11 @@
 
 A request of ours is an object that kazoo's connection thread serialises at the moment of writing. There, and only
 there, it asks the session whether it may still be written, and puts a harmless read in its place if not: stock kazoo
-cannot withdraw a request that it has queued. Answers go straight to the session, on the same thread and in order.
+cannot withdraw a request that it has queued. Answers and events go straight to the session, on the same thread and in
+order; kazoo's tables of watches know nothing of ours.
 
-What kazoo does for us: connecting, handshake, authentication, SASL, pings, xids, framing, watch tables. What we rely on
-is tried once by `wire_check`; where that fails, `wire_public` does the same with kazoo's public API alone.
+What kazoo does for us: connecting, handshake, authentication, SASL, pings, xids, framing. What we rely on is tried once
+by `wire_check`; where that fails, `wire_public` does the same with kazoo's public API alone.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from typing import Any, Final, final
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import EXCEPTIONS, ConnectionDropped, ZookeeperError
-from kazoo.protocol.serialization import GetChildren
 
 from zkrecipes.calls import Call
-from zkrecipes.port import Children, Code, Create, Exists, Get, Kind, Runtime, TransportEvents
+from zkrecipes.port import Code, Create, Exists, Kind, Runtime, TransportEvents
 from zkrecipes.wire_check import supported_internals
-from zkrecipes.wire_codec import HARMLESS_READ, MultiRefused, Opcode, decoder, encode
+from zkrecipes.wire_codec import HARMLESS_READ, MultiRefused, Opcode, decoder, encode, read_event
+from zkrecipes.wire_events import listen, unlisten
 from zkrecipes.wire_io import Handler, default_pause
 from zkrecipes.wire_kazoo import QUEUE_LIMIT, KazooLink, count_hosts, open_kazoo
 from zkrecipes.wire_public import NO_ANSWER, PublicTransport
@@ -40,11 +41,9 @@ class _Operation:
 
     Attributes:
         type: 0 lets `serialize` write the operation code itself, at the moment when it is decided what is written.
-        path: With the chroot, for kazoo's watch tables.
-        watcher: Entered by kazoo into its watch table when the answer has come.
     """
 
-    __slots__ = ("_body", "_decode", "_transport", "call", "done", "path", "type", "watcher", "withdrawn")
+    __slots__ = ("_body", "_decode", "_transport", "call", "done", "type", "withdrawn")
 
     def __init__(self, transport: KazooTransport, call: Call[Any]) -> None:
         request = call.request
@@ -55,11 +54,6 @@ class _Operation:
         self._transport = transport
         self._body = encode(request, transport.root, containers=transport.containers)
         self._decode = decoder(request)
-        self.path = ""
-        self.watcher: Any = None
-        if isinstance(request, Get | Exists | Children) and request.watch:
-            self.path = transport.full_path(request.path)
-            self.watcher = transport.children_fired if isinstance(request, Children) else transport.data_fired
 
     def __repr__(self) -> str:
         # kazoo puts it into its debug log; data stays out of there.
@@ -68,11 +62,10 @@ class _Operation:
     def serialize(self) -> bytes:
         """Called by kazoo on the verge of writing."""
         if self._transport.may_write(self):
-            # "No node" is an answer to this one, also for kazoo, which then enters its watch.
+            # "No node" is an answer to this one, for kazoo as for us.
             self.type = Opcode.EXISTS if isinstance(self.call.request, Exists) else 0
             return self._body
         self.withdrawn = True
-        self.watcher = None
         return HARMLESS_READ
 
     def deserialize(self, buffer: bytes, offset: int) -> Any:
@@ -86,23 +79,6 @@ class _Operation:
     def set_exception(self, error: BaseException) -> None:
         """Called by kazoo when the server has refused it, or the connection has ended."""
         self._transport.broke_off(self, error)
-
-
-class _WatchedChildren(GetChildren):  # type: ignore[misc]
-    """A listing that watches: kazoo knows by this class which watch table it belongs to."""
-
-    type = 0
-    operation: _Operation
-
-    @property
-    def watcher(self) -> Any:
-        return self.operation.watcher
-
-    def serialize(self) -> bytes:
-        return self.operation.serialize()
-
-    def deserialize(self, buffer: bytes, offset: int) -> Any:
-        return self.operation.deserialize(buffer, offset)
 
 
 @final
@@ -121,9 +97,6 @@ class KazooTransport(KazooLink):
         super().__init__(kazoo, events, runtime, handler, borrowed=borrowed)
         self.containers = True
         self.root: str = kazoo.chroot
-        # One object each: kazoo's watch tables are sets, in which equal watchers fall together.
-        self.data_fired = self._data_fired
-        self.children_fired = self._children_fired
         self._flight: dict[_Operation, None] = {}
         _complete_error_codes()
 
@@ -138,14 +111,10 @@ class KazooTransport(KazooLink):
             self._events.dropped(call)
             return
         self._flight[operation] = None
-        request: Any = operation
-        if operation.watcher is self.children_fired:
-            request = _WatchedChildren(operation.path, None)
-            request.operation = operation
-        if not self._write_here(request, operation):
-            self.kazoo._call(request, operation)  # noqa: SLF001
+        if not self._write_here(operation):
+            self.kazoo._call(operation, operation)  # noqa: SLF001
 
-    def _write_here(self, request: Any, operation: _Operation) -> bool:
+    def _write_here(self, operation: _Operation) -> bool:
         """Do in this thread what kazoo's connection thread would do, while that sleeps and little is under way.
 
         Two changes of threads are saved for each request. With more under way, the connection thread does it better: it
@@ -159,7 +128,7 @@ class KazooTransport(KazooLink):
         if sock is None or sock.unsent or (place := wake.enter()) is None:
             return False
         try:
-            kazoo._call(request, operation)  # noqa: SLF001
+            kazoo._call(operation, operation)  # noqa: SLF001
             connection._send_request(1.0, 1.0)  # noqa: SLF001
             sock.flush()
         except BaseException as error:
@@ -172,11 +141,15 @@ class KazooTransport(KazooLink):
             wake.leave(place, unfinished=sock.unsent)
         return True
 
-    def full_path(self, path: str) -> str:
-        """The path with the chroot."""
-        if not self.root:
-            return path
-        return self.root if path == "/" else self.root + path
+    def start(self) -> None:
+        """Begin connecting; borrowed: take over the connection that there is."""
+        listen(self.kazoo, self._told)
+        super().start()
+
+    def close(self, timeout: float = 1.0) -> None:
+        """See KazooLink."""
+        super().close(timeout)
+        unlisten(self.kazoo, self._told)
 
     # --- on kazoo's connection thread -----------------------------------------------------------------------------
 
@@ -249,11 +222,13 @@ class KazooTransport(KazooLink):
             # What kazoo still has in its queue finds itself done when it comes to be written.
             self._settle(operation, self._events.dropped)
 
-    def _data_fired(self, event: Any) -> None:
-        self._fired(event)
-
-    def _children_fired(self, event: Any) -> None:
-        self._fired(event)
+    def _told(self, buffer: bytes, offset: int) -> None:
+        event = read_event(buffer, offset, self.root)
+        if event is not None:
+            with self._lock:
+                # Whoever else uses a borrowed client may hear something before we are connected, or after the end.
+                if self._linked:
+                    self._events.notified(*event)
 
 
 def own_transport(

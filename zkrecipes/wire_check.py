@@ -1,7 +1,8 @@
 """Whether kazoo's internals are as this package expects them.
 
 Not by the version number: kazoo's own write and read paths are run once, on a socket pair, with a request, a refusal,
-a watch and an event, and the bytes and calls that come out are compared. It takes about a millisecond, once a process.
+an absent node and events, and the bytes and calls that come out are compared. It takes about a millisecond, once a
+process.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from kazoo.client import KazooClient
-from kazoo.protocol.serialization import GetChildren
 
+from zkrecipes.wire_events import listen, unlisten
 from zkrecipes.wire_io import Handler
 from zkrecipes.wire_socket import BufferedSocket, WakeUp
 
@@ -28,8 +29,8 @@ __all__ = ["supported_internals"]
 
 logger = logging.getLogger("zkrecipes.wire")
 
-_NEEDED: Final = ("_call", "_queue", "_pending", "_session_timeout", "_child_watchers", "_data_watchers", "chroot")
-_NEEDED_OF_CONNECTION: Final = ("_socket", "_read_sock", "_write_sock", "_connection_routine")
+_NEEDED: Final = ("_call", "_queue", "_pending", "_session_timeout", "chroot")
+_NEEDED_OF_CONNECTION: Final = ("_socket", "_read_sock", "_write_sock", "_connection_routine", "_read_watch_event")
 
 _NO_NODE: Final = -101
 
@@ -50,10 +51,9 @@ def supported_internals(kazoo: KazooClient) -> bool:
 class _Probe:
     """A request in the shape of ours."""
 
-    def __init__(self, path: str, type_: int = 0, watcher: Callable[[Any], None] | None = None) -> None:
+    def __init__(self, path: str, type_: int = 0) -> None:
         self.path = path
         self.type = 0
-        self.watcher = watcher
         self.result: Any = "no answer"
         self._type_when_written = type_
 
@@ -69,21 +69,6 @@ class _Probe:
 
     def set_exception(self, error: BaseException) -> None:
         self.result = getattr(error, "code", error)
-
-
-class _ProbedChildren(GetChildren):  # type: ignore[misc]
-    type = 0
-    probe: _Probe
-
-    @property
-    def watcher(self) -> Any:
-        return self.probe.watcher
-
-    def serialize(self) -> bytes:
-        return self.probe.serialize()
-
-    def deserialize(self, buffer: bytes, offset: int) -> bytes:
-        return self.probe.deserialize(buffer, offset)
 
 
 def _difference(client_class: Any, connection_class: Any) -> str:
@@ -105,20 +90,20 @@ _cached_difference: Callable[[Any, Any], str] = lru_cache(maxsize=8)(_difference
 
 
 def _try_out(client_class: Any, connection_class: Any, sock: BufferedSocket, far: socket.socket, wake: WakeUp) -> str:
-    fired: list[Any] = []
+    theirs: list[Any] = []
     client = SimpleNamespace(
         _state="CONNECTED",
         _queue=deque(),
         _pending=deque(),
         _stopped=threading.Event(),
         _child_watchers=defaultdict(set),
-        _data_watchers=defaultdict(set),
-        _connection=SimpleNamespace(_write_sock=wake),
+        _data_watchers=defaultdict(set, {"/watched": {theirs.append}}),
         handler=Handler(10.0, time.monotonic),
         last_zxid=0,
         unchroot=lambda path: path,
     )
     connection = connection_class.__new__(connection_class)
+    client._connection = connection  # noqa: SLF001
     vars(connection).update(
         client=client,
         handler=client.handler,
@@ -126,20 +111,14 @@ def _try_out(client_class: Any, connection_class: Any, sock: BufferedSocket, far
         ping_outstanding=threading.Event(),
         _socket=sock,
         _read_sock=wake,
+        _write_sock=wake,
         _xid=0,
     )
 
-    probes = [
-        _Probe("/done"),
-        _Probe("/refused"),
-        _Probe("/watched", 3, fired.append),
-        _Probe("/list", 0, fired.append),
-    ]
-    children = _ProbedChildren("/list", None)
-    children.probe = probes[3]
-    replies = [(0, b"answer"), (_NO_NODE, b""), (_NO_NODE, b""), (0, b"names")]
+    probes = [_Probe("/done"), _Probe("/refused"), _Probe("/absent", 3)]
+    replies = [(0, b"answer"), (_NO_NODE, b""), (_NO_NODE, b"")]
     for number, (probe, (code, body)) in enumerate(zip(probes, replies, strict=True), start=1):
-        client_class._call(client, children if probe is probes[3] else probe, probe)  # noqa: SLF001
+        client_class._call(client, probe, probe)  # noqa: SLF001
         if client.handler.select([sock, wake], [], [], 1.0)[0] != [wake]:
             return "the wake-up is not used as expected"
         connection._send_request(1.0, 1.0)  # noqa: SLF001
@@ -148,18 +127,30 @@ def _try_out(client_class: Any, connection_class: Any, sock: BufferedSocket, far
             return "requests are written differently"
         far.sendall(_frame(struct.pack("!iqi", number, 7, code) + body))
         connection._read_socket(1.0)  # noqa: SLF001
-    if [probe.result for probe in probes] != [b"answer", _NO_NODE, None, b"names"]:
+    if [probe.result for probe in probes] != [b"answer", _NO_NODE, None]:
         return "answers are read differently"
     if wake.ready() or client._pending or client._queue:  # noqa: SLF001
         return "requests are queued differently"
+    return _try_events(client, far, theirs)
 
-    for kind, path in ((1, b"/watched"), (4, b"/list")):
-        event = struct.pack("!iqi", -1, 0, 0) + struct.pack("!iii", kind, 3, len(path)) + path
-        far.sendall(_frame(event))
-        connection._read_socket(1.0)  # noqa: SLF001
-    if [event.path for event in fired] != ["/watched", "/list"]:
-        return "watches are kept differently"
-    return ""
+
+def _try_events(client: Any, far: socket.socket, theirs: list[Any]) -> str:
+    ours: list[bytes] = []
+
+    def note(buffer: bytes, offset: int) -> None:
+        ours.append(buffer[offset:])
+
+    event = struct.pack("!iii", 1, 3, len(b"/watched")) + b"/watched"
+    for _ in range(3):
+        listen(client, note)
+        far.sendall(_frame(struct.pack("!iqi", -1, 0, 0) + event))
+        client._connection._read_socket(1.0)  # noqa: SLF001
+        unlisten(client, note)
+    far.sendall(_frame(struct.pack("!iqi", -1, 0, 0) + event))
+    client._connection._read_socket(1.0)  # noqa: SLF001
+    if ours != [event] * 3:
+        return "events are read differently"
+    return "" if [event.path for event in theirs] == ["/watched"] else "watches are kept differently"
 
 
 def _frame(content: bytes) -> bytes:

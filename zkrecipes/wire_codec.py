@@ -3,7 +3,7 @@
 `encode` gives the operation code and the body of a request, `decoder` the function that reads its answer. The frame
 around them (length, xid, reply header) is kazoo's.
 
-Source: zookeeper.jute and MultiOperationRecord / MultiResponse of Apache ZooKeeper 3.5 to 3.9.
+Source: zookeeper.jute, WatcherEvent and MultiOperationRecord / MultiResponse of Apache ZooKeeper 3.5 to 3.9.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Final, cast, final
 
 from zkrecipes.port import (
     Acl,
+    AddWatch,
     Check,
     Children,
     Create,
@@ -25,13 +26,17 @@ from zkrecipes.port import (
     Get,
     Kind,
     Multi,
+    NodeEvent,
+    ReadMany,
+    Refused,
+    RemoveWatches,
     Request,
     Set,
     Stat,
     Sync,
 )
 
-__all__ = ["HARMLESS_READ", "Decoder", "MultiRefused", "Opcode", "decoder", "encode"]
+__all__ = ["HARMLESS_READ", "Decoder", "MultiRefused", "Opcode", "decoder", "encode", "find_refused", "read_event"]
 
 Decoder = Callable[[bytes, int, str], Any]
 """Reads an answer from a frame, at an offset; the last argument is the chroot to be taken off paths."""
@@ -50,7 +55,10 @@ class Opcode:
     MULTI: Final = 14
     CREATE: Final = 1
     CREATE2: Final = 15
+    REMOVE_WATCHES: Final = 18
     CREATE_CONTAINER: Final = 19
+    MULTI_READ: Final = 22
+    ADD_WATCH: Final = 106
     ERROR: Final = -1
 
 
@@ -81,6 +89,8 @@ _FLAG_EPHEMERAL: Final = 1
 _FLAG_SEQUENTIAL: Final = 2
 _FLAG_CONTAINER: Final = 4
 
+_MODE_PERSISTENT_RECURSIVE: Final = 1
+
 
 # --- requests ---------------------------------------------------------------------------------------------------------
 
@@ -97,29 +107,32 @@ def encode(request: Request, root: str = "", *, containers: bool = True) -> byte
         UnicodeEncodeError: A path cannot be written as UTF-8.
     """
     if isinstance(request, Multi):
-        parts = [_INT.pack(Opcode.MULTI)]
-        for operation in request.operations:
-            opcode, body = _operation(operation, root, containers=containers)
-            parts += (_MULTI_HEADER.pack(opcode, 0, -1), body)
-        parts.append(_MULTI_END)
-        return b"".join(parts)
+        return _several(Opcode.MULTI, request.operations, root, containers=containers)
+    if isinstance(request, ReadMany):
+        return _several(Opcode.MULTI_READ, request.reads, root, containers=containers)
     opcode, body = _operation(request, root, containers=containers)
     return _INT.pack(opcode) + body
 
 
-def _operation(
-    request: Create | Get | Exists | Children | Set | Delete | Check | Sync, root: str, *, containers: bool
-) -> tuple[int, bytes]:
+_Operation = Create | Get | Exists | Children | Set | Delete | Check | Sync | AddWatch | RemoveWatches
+
+
+def _several(opcode: int, operations: Sequence[_Operation], root: str, *, containers: bool) -> bytes:
+    parts = [_INT.pack(opcode)]
+    for operation in operations:
+        kind, body = _operation(operation, root, containers=containers)
+        parts += (_MULTI_HEADER.pack(kind, 0, -1), body)
+    parts.append(_MULTI_END)
+    return b"".join(parts)
+
+
+def _operation(request: _Operation, root: str, *, containers: bool) -> tuple[int, bytes]:
     path = _text(_rooted(request.path, root))
     match request:
         case Create():
             return _create(request, path, containers=containers)
-        case Get():
-            return Opcode.GET, path + bytes((request.watch,))
-        case Exists():
-            return Opcode.EXISTS, path + bytes((request.watch,))
-        case Children():
-            return Opcode.CHILDREN, path + bytes((request.watch,))
+        case Get() | Exists() | Children():
+            return _READS[type(request)], path + bytes((request.watch,))
         case Set():
             return Opcode.SET, path + _INT.pack(len(request.data)) + request.data + _INT.pack(request.version)
         case Delete():
@@ -128,6 +141,13 @@ def _operation(
             return Opcode.CHECK, path + _INT.pack(request.version)
         case Sync():
             return Opcode.SYNC, path
+        case AddWatch():
+            return Opcode.ADD_WATCH, path + _INT.pack(_MODE_PERSISTENT_RECURSIVE)
+        case RemoveWatches():
+            return Opcode.REMOVE_WATCHES, path + _INT.pack(request.kind)
+
+
+_READS: Final = {Get: Opcode.GET, Exists: Opcode.EXISTS, Children: Opcode.CHILDREN}
 
 
 def _create(request: Create, path: bytes, *, containers: bool) -> tuple[int, bytes]:
@@ -199,6 +219,10 @@ def _read_data(buffer: bytes, offset: int, _root: str) -> tuple[bytes, Stat]:
 
 
 def _read_children(buffer: bytes, offset: int, _root: str) -> list[str]:
+    return _read_names(buffer, offset)[0]
+
+
+def _read_names(buffer: bytes, offset: int) -> tuple[list[str], int]:
     unpack = _INT.unpack_from
     count = unpack(buffer, offset)[0]
     offset += 4
@@ -207,7 +231,7 @@ def _read_children(buffer: bytes, offset: int, _root: str) -> list[str]:
         start = offset + 4
         offset = start + unpack(buffer, offset)[0]
         names.append(buffer[start:offset].decode())
-    return names
+    return names, offset
 
 
 def _read_nothing(_buffer: bytes, _offset: int, _root: str) -> None:
@@ -244,6 +268,41 @@ def _read_multi(buffer: bytes, offset: int, root: str) -> tuple[Any, ...] | Mult
     return find_refused(errors) if errors else tuple(results)
 
 
+def _read_many(buffer: bytes, offset: int, root: str) -> tuple[tuple[bytes, Stat] | list[str] | Refused, ...]:
+    results: list[tuple[bytes, Stat] | list[str] | Refused] = []
+    while True:
+        opcode, done, _ = _MULTI_HEADER.unpack_from(buffer, offset)
+        offset += _MULTI_HEADER.size
+        if done:
+            return tuple(results)
+        match opcode:
+            case Opcode.ERROR:
+                results.append(Refused(_INT.unpack_from(buffer, offset)[0]))
+                offset += _INT.size
+            case Opcode.GET:
+                data, stat = _read_data(buffer, offset, root)
+                results.append((data, stat))
+                offset += _INT.size + len(data) + _STAT.size
+            case Opcode.CHILDREN:
+                names, offset = _read_names(buffer, offset)
+                results.append(names)
+            case _:
+                message = f"the answer of several reads holds the unknown operation {opcode}"
+                raise ValueError(message)
+
+
+def read_event(buffer: bytes, offset: int, root: str) -> tuple[str, NodeEvent] | None:
+    """What a watch tells, and of which node; None if that is not below the chroot, or no event of a node."""
+    number = _INT.unpack_from(buffer, offset)[0]
+    path, _ = _read_text(buffer, offset + 2 * _INT.size)  # between them: the state of the connection
+    if number not in _EVENTS or (root and path != root and not path.startswith(f"{root}/")):
+        return None
+    return _unrooted(path, root), NodeEvent(number)
+
+
+_EVENTS: Final = frozenset(NodeEvent)
+
+
 def find_refused(codes: Sequence[int]) -> MultiRefused:
     """Which of the operations of a failed Multi was at fault, from the error codes of all of them."""
     for index, code in enumerate(codes):
@@ -263,5 +322,8 @@ _DECODERS: Final = cast(
         Delete: _read_nothing,
         Multi: _read_multi,
         Sync: _read_nothing,
+        ReadMany: _read_many,
+        AddWatch: _read_nothing,
+        RemoveWatches: _read_nothing,
     },
 )

@@ -13,27 +13,20 @@ from typing import Any, Final
 
 from kazoo.client import KazooClient, KazooState
 from kazoo.exceptions import AuthFailedError, ConnectionDropped
-from kazoo.protocol.states import EventType, KeeperState
+from kazoo.protocol.states import KeeperState
 from kazoo.retry import KazooRetry
 
 from zkrecipes.errors import AuthenticationError, UnavailableError
-from zkrecipes.port import NodeEvent, Runtime, TransportEvents
+from zkrecipes.port import Runtime, TransportEvents
 from zkrecipes.wire_io import Handler, tls_context
 
-__all__ = ["EVENTS", "KazooLink", "close_kazoo", "count_hosts", "drop_connection", "negotiated_timeout", "open_kazoo"]
+__all__ = ["KazooLink", "close_kazoo", "count_hosts", "drop_connection", "negotiated_timeout", "open_kazoo"]
 
 logger = logging.getLogger("zkrecipes.wire")
 
 # Stock kazoo wakes its thread through a socket pair, which is full and blocks at 278 requests; users of a borrowed
 # client may have filled it. To wait for room under the step lock could be for ever: kazoo's thread may want the lock.
 QUEUE_LIMIT: Final = 128
-
-EVENTS: Final = {
-    EventType.CREATED: NodeEvent.CREATED,
-    EventType.DELETED: NodeEvent.DELETED,
-    EventType.CHANGED: NodeEvent.CHANGED,
-    EventType.CHILD: NodeEvent.CHILDREN,
-}
 
 _ACCIDENTS: Final = 2
 """Connections that may end in the midst of a SASL exchange, one after another, before that counts as a refusal."""
@@ -141,12 +134,6 @@ class KazooLink(ABC):
     @abstractmethod
     def _drop_flight(self) -> None:
         """Drop every request that has no answer yet."""
-
-    def _fired(self, event: Any) -> None:
-        # Without a path it only says that the connection ended, which the session is told anyway.
-        if event.path is not None and event.type in EVENTS:
-            with self._lock:
-                self._events.notified(event.path, EVENTS[event.type])
 
     def _state_changed(self, state: str) -> None:
         with self._lock:

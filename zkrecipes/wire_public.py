@@ -14,7 +14,7 @@ from typing import Any, Final, final
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import ZookeeperError
-from kazoo.protocol.states import KeeperState
+from kazoo.protocol.states import EventType, KeeperState
 from kazoo.security import ACL, Id
 
 from zkrecipes.calls import Call
@@ -29,6 +29,7 @@ from zkrecipes.port import (
     Get,
     Kind,
     Multi,
+    NodeEvent,
     Runtime,
     Set,
     Stat,
@@ -36,7 +37,7 @@ from zkrecipes.port import (
     TransportEvents,
 )
 from zkrecipes.wire_codec import MultiRefused, find_refused
-from zkrecipes.wire_kazoo import EVENTS, QUEUE_LIMIT, KazooLink
+from zkrecipes.wire_kazoo import QUEUE_LIMIT, KazooLink
 
 __all__ = ["NO_ANSWER", "PublicTransport"]
 
@@ -45,6 +46,13 @@ logger = logging.getLogger("zkrecipes.wire")
 NO_ANSWER: Final = frozenset({-4, -7, -112, -115, -122})
 """Connection loss, operation time-out, session expired, authentication failed, request time-out: these codes say that
 nobody knows whether it was done, or that it never was sent."""
+
+_EVENTS: Final = {
+    EventType.CREATED: NodeEvent.CREATED,
+    EventType.DELETED: NodeEvent.DELETED,
+    EventType.CHANGED: NodeEvent.CHANGED,
+    EventType.CHILD: NodeEvent.CHILDREN,
+}
 
 
 class _Flight:
@@ -180,9 +188,10 @@ class PublicTransport(KazooLink):
     def _fired(self, event: Any) -> None:
         # kazoo tells events on another thread than answers. This one stands behind the requests under way, one of which
         # may have set the watch: told before its answer, it would be lost, and a waiter with it.
-        if event.path is not None and event.type in EVENTS:
+        # Without a path it only says that the connection ended, which the session is told anyway.
+        if event.path is not None and event.type in _EVENTS:
             with self._lock:
-                tell = partial(self._events.notified, event.path, EVENTS[event.type])
+                tell = partial(self._events.notified, event.path, _EVENTS[event.type])
                 self._flights.append(_Flight(None, tell))
                 self._deliver()
 

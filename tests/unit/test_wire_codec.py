@@ -13,6 +13,7 @@ from kazoo.security import ACL, Id
 from zkrecipes.port import (
     OPEN_ACL,
     Acl,
+    AddWatch,
     Check,
     Children,
     Create,
@@ -22,12 +23,17 @@ from zkrecipes.port import (
     Get,
     Kind,
     Multi,
+    NodeEvent,
+    ReadMany,
+    Refused,
+    RemoveWatches,
     Request,
     Set,
     Stat,
     Sync,
+    WatchKind,
 )
-from zkrecipes.wire_codec import HARMLESS_READ, MultiRefused, decoder, encode
+from zkrecipes.wire_codec import HARMLESS_READ, MultiRefused, decoder, encode, read_event
 
 STAT = Stat(1, 2, 3, 4, 5, 6, 7, -8, 9, 10, 11)
 STAT_BYTES = struct.pack("!qqqqiiiqiiq", *STAT)
@@ -102,6 +108,7 @@ def test_requests_are_written_as_kazoo_writes_them(request: Request) -> None:
 
 @given(requests)
 def test_a_chroot_is_put_before_every_path(request: Request) -> None:
+    assert not isinstance(request, ReadMany)
     rooted = kazoos(request)
     for path in [operation.path for operation in request.operations] if isinstance(request, Multi) else [request.path]:
         old, new = path.encode(), f"/root{path}".encode()
@@ -186,6 +193,77 @@ def test_a_multi_answers_for_each_operation() -> None:
     body = results((15, text("/app/a") + STAT_BYTES), (1, text("/app/b")), (5, STAT_BYTES), (13, b""), (2, b""))
     answer = decoder(Multi(()))(body, 0, "/app")
     assert answer == (Created("/a", STAT), Created("/b", None), STAT, None, None)
+
+
+# --- what kazoo does not know: by zookeeper.jute ----------------------------------------------------------------------
+
+
+def test_a_persistent_watch_is_recursive() -> None:
+    assert encode(AddWatch("/ä")) == struct.pack("!i", 106) + text("/ä") + struct.pack("!i", 1)
+    assert encode(AddWatch("/"), "/app") == struct.pack("!i", 106) + text("/app") + struct.pack("!i", 1)
+    assert decoder(AddWatch("/a"))(struct.pack("!i", 0), 0, "") is None
+
+
+@pytest.mark.parametrize(("kind", "number"), [(WatchKind.CHILDREN, 1), (WatchKind.DATA, 2), (WatchKind.ANY, 3)])
+def test_watches_are_removed_by_kind(kind: WatchKind, number: int) -> None:
+    body = struct.pack("!i", 18) + text("/app/a") + struct.pack("!i", number)
+    assert encode(RemoveWatches("/a", kind), "/app") == body
+    assert decoder(RemoveWatches("/a", kind))(b"", 0, "") is None
+
+
+@given(st.lists(st.builds(Get, paths) | st.builds(Children, paths), max_size=5).map(tuple))
+def test_many_reads_are_written_as_a_transaction_is(reads: tuple[Get | Children, ...]) -> None:
+    written = encode(ReadMany(reads), "/app")
+    assert written[:4] == struct.pack("!i", 22)
+    bodies = [encode(read, "/app") for read in reads]
+    opcodes = [(4 if isinstance(read, Get) else 8) for read in reads]
+    assert written[4:] == results(*zip(opcodes, (body[4:] for body in bodies), strict=True))
+
+
+def test_many_reads_answer_for_each_read() -> None:
+    body = results(
+        (4, struct.pack("!i", 3) + b"abc" + STAT_BYTES),
+        (-1, struct.pack("!i", -101)),
+        (8, struct.pack("!i", 2) + text("ö") + text("b")),
+        (4, struct.pack("!i", -1) + STAT_BYTES),
+        (8, struct.pack("!i", 0)),
+        (-1, struct.pack("!i", -102)),
+        (4, struct.pack("!i", 1) + b"x" + STAT_BYTES),
+    )
+    answer = decoder(ReadMany(()))(HEADER + body, len(HEADER), "/app")
+    assert answer == ((b"abc", STAT), Refused(-101), ["ö", "b"], (b"", STAT), [], Refused(-102), (b"x", STAT))
+
+
+def test_an_unknown_read_is_an_error_and_no_guess() -> None:
+    with pytest.raises(ValueError, match="unknown operation 5"):
+        decoder(ReadMany(()))(results((5, STAT_BYTES)), 0, "")
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "told"),
+    [
+        ("", "/a", "/a"),
+        ("", "/", "/"),
+        ("/app", "/app/ä/b", "/ä/b"),
+        ("/app", "/app", "/"),
+        ("/app", "/apple", None),
+        ("/app", "/", None),
+    ],
+)
+def test_events_are_told_below_the_chroot(root: str, path: str, told: str | None) -> None:
+    for number, event in (
+        (1, NodeEvent.CREATED),
+        (2, NodeEvent.DELETED),
+        (3, NodeEvent.CHANGED),
+        (4, NodeEvent.CHILDREN),
+    ):
+        body = HEADER + struct.pack("!ii", number, 3) + text(path)
+        assert read_event(body, len(HEADER), root) == (None if told is None else (told, event))
+
+
+@pytest.mark.parametrize("number", [-1, 0, 5, 7])
+def test_what_is_no_event_of_a_node_is_none(number: int) -> None:
+    assert read_event(struct.pack("!ii", number, 3) + text("/a"), 0, "") is None
 
 
 @pytest.mark.parametrize(

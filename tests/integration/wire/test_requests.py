@@ -8,6 +8,7 @@ import pytest
 
 from tests.integration.wire.link import linked, own, started, wait_done
 from zkrecipes.port import (
+    Acl,
     Check,
     Children,
     Code,
@@ -18,6 +19,9 @@ from zkrecipes.port import (
     Get,
     Kind,
     Multi,
+    NodeEvent,
+    ReadMany,
+    Refused,
     Request,
     Set,
     Stat,
@@ -112,34 +116,6 @@ def test_requests_that_are_queued_together_leave_together(proxy: FaultProxy, roo
         assert proxy.flights() < 60  # one by one it would be 100
 
 
-def test_watches_fire_once_for_data_children_and_absence(kind: str, zkr_server: Server, root: str) -> None:
-    with linked(kind, zkr_server.hosts) as link, started(zkr_server.hosts) as other:
-        a = f"{root}/a"
-        for _ in range(2):  # equal watches fall together
-            link.ask(Exists(a, watch=True))
-            link.ask(Children(root, watch=True))
-        other.create(a, b"")
-        link.events.wait_for("fired", 2)
-        assert set(link.events.all("fired")) == {("fired", a, False), ("fired", root, True)}
-        link.ask(Get(a, watch=True))
-        link.ask(Children(a, watch=True))
-        other.delete(a)
-        link.events.wait_for("fired", 4)
-        assert set(link.events.all("fired")[2:]) == {("fired", a, False), ("fired", a, True)}
-        link.ask(Sync("/"))
-        assert len(link.events.all("fired")) == 4
-
-
-def test_the_end_of_a_connection_is_no_watch(proxy: FaultProxy, kind: str, root: str) -> None:
-    with linked(kind, proxy.hosts) as link:
-        link.ask(Get(root, watch=True))
-        link.ask(Children(root, watch=True))
-        proxy.cut()
-        link.events.wait_for("connected", 2)
-        link.ask(Sync("/"))
-        assert link.events.all("fired") == []
-
-
 @pytest.mark.parametrize("internals", [True, False])
 def test_a_chroot_stays_unseen(*, internals: bool, zkr_server: Server, root: str) -> None:
     with own(f"{zkr_server.hosts}{root}", internals=internals) as link, started(zkr_server.hosts) as other:
@@ -151,5 +127,38 @@ def test_a_chroot_stays_unseen(*, internals: bool, zkr_server: Server, root: str
         assert created.path == "/b"
         assert link.ask(Set("/a", b"y")).version == 1
         link.events.wait_for("fired", 2)
-        assert set(link.events.all("fired")) == {("fired", "/", True), ("fired", "/a", False)}
+        assert set(link.events.all("fired")) == {("fired", "/", NodeEvent.CHILDREN), ("fired", "/a", NodeEvent.CHANGED)}
         assert sorted(link.ask(Children("/"))) == ["a", "b"]
+
+
+@pytest.mark.parametrize("kind", ["own, internals", "borrowed, internals"])
+@pytest.mark.parametrize("chroot", [False, True])
+def test_many_nodes_are_read_by_one_request(kind: str, *, chroot: bool, proxy: FaultProxy, root: str) -> None:
+    with linked(kind, proxy.hosts + (root if chroot else "")) as link:
+        top = "" if chroot else root
+        link.ask(Create(f"{top}/a", b"1"))
+        link.ask(Create(f"{top}/a/b"))
+        link.ask(Create(f"{top}/a/ä", b"2"))
+        link.ask(Create(f"{top}/forbidden", b"x", acl=(Acl(8 | 16, "world", "anyone"),)))
+        proxy.reset_counts()
+        reads = (
+            Get(f"{top}/a"),
+            Children(f"{top}/a"),
+            Get(f"{top}/none"),
+            Get(f"{top}/a/b"),
+            Get(f"{top}/forbidden"),
+            Children(f"{top}/none"),
+            Children(f"{top}/a/ä"),
+            Get(f"{top}/a/ä"),
+        )
+        answer = link.ask(ReadMany(reads))
+        assert proxy.counts() == {"multiRead": 1}
+        assert answer[0] == link.ask(Get(f"{top}/a"))
+        assert isinstance(answer[0][1], Stat)
+        assert sorted(answer[1]) == ["b", "ä"]
+        assert answer[2] == answer[5] == Refused(Code.NO_NODE)
+        assert answer[3][0] == b""
+        assert answer[4] == Refused(Code.NO_AUTH)
+        assert answer[6] == []
+        assert answer[7] == link.ask(Get(f"{top}/a/ä"))
+        assert link.ask(ReadMany(())) == ()

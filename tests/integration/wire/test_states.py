@@ -80,7 +80,6 @@ def test_a_withdrawn_call_is_never_written(proxy: FaultProxy, root: str) -> None
         assert withdrawn.result() == watch.result() == "dropped"
         assert other.result()[0] == b""
         assert proxy.counts() == {"exists": 2, "getData": 1}
-        assert not link.transport.kazoo._child_watchers  # a watch that the server does not know is none
         assert link.ask(Exists(f"{root}/never")) is None
 
 
