@@ -31,6 +31,7 @@ from zkrecipes.errors import (
 )
 from zkrecipes.handle import Handle, HoldState, LostReason, Registration, Signal
 from zkrecipes.health import Health
+from zkrecipes.listener import Change, Changes, ChildrenListener, EventKind, NodeListener, TreeListener
 from zkrecipes.lock import Cancel, Contender, LocalHandoff, Lock, LockHandle, RLock
 from zkrecipes.observe import Observer
 from zkrecipes.operations import Node
@@ -48,6 +49,9 @@ __all__ = [
     "BytesCodec",
     "Cancel",
     "CancelledError",
+    "Change",
+    "Changes",
+    "ChildrenListener",
     "Client",
     "ClosedError",
     "Codec",
@@ -57,6 +61,7 @@ __all__ = [
     "DecodeError",
     "DigestAuth",
     "Election",
+    "EventKind",
     "ForeignNodeError",
     "ForkedError",
     "Handle",
@@ -75,6 +80,7 @@ __all__ = [
     "LostReason",
     "Node",
     "NodeExistsError",
+    "NodeListener",
     "NodeNotFoundError",
     "NotEmptyError",
     "Observation",
@@ -94,6 +100,7 @@ __all__ = [
     "Tls",
     "Transaction",
     "TransactionError",
+    "TreeListener",
     "UnavailableError",
     "VetoError",
     "ZkRecipesError",

@@ -73,7 +73,7 @@ class ZkRecipesError(Exception):
 
 
 class AcquireTimeoutError(ZkRecipesError, TimeoutError):
-    """Somebody else held it until the deadline.
+    """It could not be had until the deadline: somebody else held it, or what was waited for did not come.
 
     Attributes:
         timeout: The timeout of the call, in seconds.

@@ -22,7 +22,7 @@ PUBLIC: Final = "zkrecipes"  # zkrecipes/__init__.py
 RECIPES: Final = (
     ("errors", "timing", "lease", "paths", "health", "settings", "signals"),
     ("flow", "layouts", "codec", "config_document", "scope"),
-    ("line", "config_model"),
+    ("line", "config_model", "config_records"),
     ("requests",),
     ("port", "patience"),
     ("calls", "refusals", "hold", "sizes"),
@@ -33,7 +33,10 @@ RECIPES: Final = (
     ("nodes",),
     ("core", "contention", "reading", "admission", "known"),
     ("operations", "handoff", "survey", "mirror"),
-    ("leadership",),
+    ("leadership", "changes"),
+    ("listening",),
+    ("callbacks",),
+    ("listener",),
     ("lock", "onlooker"),
     ("election",),
 )
