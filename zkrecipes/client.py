@@ -47,6 +47,7 @@ def connect(
     observer: Observer | None = None,
     server_tick: float | None = None,
     drift: float = 0.01,
+    required: bool = True,
 ) -> Client:
     """Connect to a ZooKeeper ensemble.
 
@@ -63,9 +64,12 @@ def connect(
         observer: Told of requests, states and holds, for metrics and traces.
         server_tick: The servers' tickTime in seconds, if you know it: leases can then last longer.
         drift: The largest difference in speed between our clock and the servers', as a part of 1.
+        required: Whether a server must answer within `connect_timeout`. If not, the client is returned without a
+            session (`state` is LOST), goes on connecting in the background, and its verbs are bounded by their own
+            timeouts: for services that can start without ZooKeeper, as with a cached Config.
 
     Raises:
-        UnavailableError: No server answered in time.
+        UnavailableError: No server answered in time, and `required` is True.
         AuthenticationError: Credentials or certificates were refused.
         ValueError: An argument is not valid.
     """
@@ -83,12 +87,13 @@ def connect(
         server_tick=server_tick,
         drift=drift,
         observer=observer,
+        required=required,
     )
     connection = Connection(options)
     client = Client.made(connection)
     try:
         connection.start()
-        client.run(connection.connected(options.connect_timeout))
+        client.run(connection.connected(options))
     except BaseException:
         client.close()
         raise

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "Options"]
 
+logger = logging.getLogger("zkrecipes.client")
+
 MIN_SESSION, MAX_SESSION = 0.1, 86400
 MAX_DRIFT = 0.1
 
@@ -58,6 +60,7 @@ class Options:
     server_tick: float | None
     drift: float
     observer: Observer | None
+    required: bool
 
     @classmethod
     def checked(
@@ -75,6 +78,7 @@ class Options:
         server_tick: float | None,
         drift: float,
         observer: Observer | None,
+        required: bool,
     ) -> Self:
         """Check everything before any I/O.
 
@@ -101,6 +105,9 @@ class Options:
         if retry is not None and not isinstance(retry, Retry):
             message = f"retry must be a zkrecipes.Retry or None, not {type(retry).__name__}"
             raise TypeError(message)
+        if not isinstance(required, bool):
+            message = f"required must be True or False, not {type(required).__name__}"
+            raise TypeError(message)
         return cls(
             hosts=host_list(hosts),
             namespace=validate_namespace(namespace),
@@ -114,6 +121,7 @@ class Options:
             server_tick=server_tick,
             drift=drift,
             observer=observer,
+            required=required,
         )
 
 
@@ -183,13 +191,21 @@ class Connection:
             self.runtime.spawn(self.core.nodes.sweep(), "reaper")
             self.transport.start()
 
-    async def connected(self, timeout: float) -> None:
-        """Wait for the first connection.
+    async def connected(self, options: Options) -> None:
+        """Wait for the first connection; if none is required, no longer than the time for it.
 
         Raises:
             UnavailableError: No server answered in time.
             AuthenticationError: Credentials or certificates were refused.
         """
+        try:
+            await self._connected(options.connect_timeout)
+        except UnavailableError:
+            if options.required:
+                raise
+            logger.warning("No ZooKeeper server has answered yet; the client goes on trying")
+
+    async def _connected(self, timeout: float) -> None:
         deadline = Deadline.after(None if timeout == NEVER else timeout, self.runtime.now())
         while True:
             # Refused certificates stay refused: there is no use in trying until the deadline. Another server may take

@@ -49,6 +49,7 @@ def connect(
     observer: Observer | None = None,
     server_tick: float | None = None,
     drift: float = 0.01,
+    required: bool = True,
 ) -> Opening[Client]:
     """Connect to a ZooKeeper ensemble; await it, or use it with `async with`.
 
@@ -67,6 +68,7 @@ def connect(
         server_tick=server_tick,
         drift=drift,
         observer=observer,
+        required=required,
     )
 
     async def begin() -> Client:
@@ -74,7 +76,7 @@ def connect(
         client = Client.made(connection)
         try:
             connection.start()
-            await client.run(connection.connected(options.connect_timeout))
+            await client.run(connection.connected(options))
         except BaseException:
             await client.close()
             raise
