@@ -21,6 +21,8 @@ WINDOW: Final = 16
 
 BATCH: Final = 100
 BATCH_BYTES: Final = 1 << 20
+PATH_BYTES: Final = 1 << 18
+"""A request with more than a mebibyte of paths would cost the connection."""
 
 
 class Again(Exception):  # noqa: N818 - no error: the other way of doing it is taken now
@@ -68,15 +70,18 @@ class Reader:
 
     def _batches(self, reads: Sequence[Get | Exists | Children]) -> Iterable[Request]:
         batch: list[Get | Children] = []
+        paths = 0
         for number, read in enumerate(reads, start=1):
             if isinstance(read, Exists) or not self._session.watches.batches or len(reads) == 1:
                 yield read
                 continue
             batch.append(read)
+            paths += 4 * len(read.path)  # as UTF-8, at most
             # Answers of a size that neither side has trouble with, as far as those before them tell.
-            if number == len(reads) or len(batch) >= min(BATCH, BATCH_BYTES / max(self._bytes_each, 1.0)):
+            full = paths >= PATH_BYTES or len(batch) >= min(BATCH, BATCH_BYTES / max(self._bytes_each, 1.0))
+            if full or number == len(reads):
                 yield ReadMany(tuple(batch))
-                batch = []
+                batch, paths = [], 0
 
     async def ask(self, requests: Iterable[Request], take: Callable[[Call[Any], Any], None]) -> None:
         """Send requests, and take the answers in order: a refusal is an answer, too. Raises as `read`."""
