@@ -51,7 +51,8 @@ class Known:
                 # Another node: what stood below the one before was deleted before that could be.
                 self.drop([each for each in self.descendants(path) if self.nodes[each].stat.czxid < stat.czxid])
         self.nodes[path] = Seen(data, stat)
-        self._below.setdefault(parent_of(path), {})[path] = None
+        if path != "/":
+            self._below.setdefault(parent_of(path), {})[path] = None
         self._tell(path)
 
     def children(self, path: str) -> list[str]:
@@ -72,8 +73,7 @@ class Known:
             if not self._below.get(path, True):
                 del self._below[path]
             if self.nodes.pop(path, None) is not None:
-                siblings = self._below.get(parent_of(path), {})
-                siblings.pop(path, None)
+                self._below.get(parent_of(path), {}).pop(path, None)
                 self._tell(path)
 
 

@@ -276,8 +276,8 @@ def _roots(core: Core, paths: tuple[str, ...]) -> tuple[str, ...]:
 def _codec(codec: Codec[T] | None) -> Codec[T]:
     if codec is None:
         return cast("Codec[Any]", BytesCodec())
-    if not callable(getattr(codec, "decode", None)):
+    if isinstance(codec, type) or not callable(getattr(codec, "decode", None)):
         hint = "; give an instance, as in codec=TextCodec()" if isinstance(codec, type) else ""
-        message = f"codec must have encode and decode, such as zkrecipes.TextCodec(), not {type(codec).__name__}{hint}"
+        message = f"codec must have encode and decode, such as zkrecipes.TextCodec(), not {codec!r}{hint}"
         raise TypeError(message)
     return codec

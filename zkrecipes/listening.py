@@ -122,6 +122,12 @@ class ListenerState(Generic[T]):
             message = f"the listener of {self.mirror.label} is closed; make a new one"
             raise ClosedError(message, path=self.mirror.label)
 
+    def _check_running(self) -> None:
+        self.check_open()
+        if not self.mirror.started:
+            message = f"the listener of {self.mirror.label} has not been started; use `with listener:`, or start()"
+            raise ClosedError(message, path=self.mirror.label)
+
     # --- callbacks ------------------------------------------------------------------------------------------------
 
     def register(self, kind: object, callback: F, *, after_initial: bool = False) -> Registration:
@@ -317,7 +323,7 @@ class ListenerState(Generic[T]):
         """Wait until the state is another than this."""
         mirror, runtime = self.mirror, self.core.runtime
         while mirror.version == version:
-            self.check_open()
+            self._check_running()
             if deadline.passed(runtime.now()):
                 if not self.fresh:
                     raise self.core.session.unavailable(mirror.label)
@@ -332,6 +338,7 @@ class ListenerState(Generic[T]):
     async def changes(self, consumer: Consumer) -> Sequence[RawChange]:
         """Wait until there is something to take; nothing when it is closed."""
         while not self.mirror.closed.done and not self.core.session.closed:
+            self._check_running()
             if consumer.woken.done:
                 changes = consumer.take()
                 if changes:

@@ -124,6 +124,11 @@ class Mirror:
                 raise session.unavailable(self.label)
             await first_of(self.changed, session.changed, self._kept, until=deadline.at)
 
+    @property
+    def started(self) -> bool:
+        """Whether it has begun."""
+        return self._kept is not None
+
     async def close(self, seconds: float) -> None:
         """End it, here and on the server; what takes longer than so many seconds is done in the background."""
         self.closed.resolve(None)
