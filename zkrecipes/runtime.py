@@ -1,7 +1,8 @@
 """The world around a client in a real process: clock, engine thread, dispatcher.
 
-The engine thread steps the client's own algorithms (heartbeat, lease, reaper) and never runs user code. The dispatcher
-runs user callbacks on a few threads; those of one listener run one after another.
+The engine thread steps the client's own algorithms (heartbeat, lease, reaper) and never runs user code. What an answer
+or an event lets go on is stepped by the thread that brings it (`delivery`), so the engine thread mostly has the timers.
+The dispatcher runs user callbacks on a few threads; those of one listener run one after another.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import uuid
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar, final
+from contextlib import AbstractContextManager
+from typing import Any, Final, TypeVar, final
 
 from zkrecipes.flow import Pending, Tasks, Wait
 
@@ -111,12 +113,41 @@ class Dispatcher:
 
 
 @final
+class _Delivery:
+    """Holds the step lock, and at its end steps what has become ready: two changes of threads are saved."""
+
+    # So many rounds; then the engine goes on, and the connection thread turns to its connection.
+    ROUNDS: Final = 16
+
+    def __init__(self, runtime: ThreadRuntime) -> None:
+        self._runtime = runtime
+
+    def __enter__(self) -> None:
+        runtime = self._runtime
+        runtime.lock.acquire()
+        runtime.depth += 1
+
+    def __exit__(self, *exc_info: object) -> None:
+        runtime = self._runtime
+        try:
+            if runtime.depth == 1 and runtime.due:
+                runtime.step(self.ROUNDS)
+        finally:
+            runtime.depth -= 1
+            runtime.lock.release()
+
+
+@final
 class ThreadRuntime:
     """A `Runtime` with an engine thread.
 
     Args:
         name: For the names of threads.
         dispatch: Runs user callbacks elsewhere than on a dispatcher of its own, as on an event loop.
+
+    Attributes:
+        depth: How many deliveries the thread that holds the step lock is in.
+        due: Whether something has become ready in them.
     """
 
     def __init__(
@@ -125,7 +156,12 @@ class ThreadRuntime:
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._wake = threading.Condition(self._lock)
-        self._tasks = Tasks(monotonic, self._wake.notify_all)
+        self._tasks = Tasks(monotonic, self._ready)
+        self._sleeps_until = math.inf
+        self.depth = 0
+        self.due = False
+        self.delivery: AbstractContextManager[None] = _Delivery(self)
+        """The step lock, for a thread that brings answers and events: never within a step of an algorithm."""
         self._stopped = False
         self._name = name
         self._thread: threading.Thread | None = None
@@ -197,10 +233,28 @@ class ThreadRuntime:
         if self._dispatcher is not None:
             self._dispatcher.stop()
 
+    def step(self, rounds: int) -> None:
+        """For deliveries: step what is ready, and what that makes ready. The engine goes on with what is left."""
+        self.due = False
+        for _ in range(0 if self._stopped else rounds):
+            if self._tasks.next_time() > monotonic():
+                break
+            self._tasks.step_ready()
+        if self._tasks.next_time() < self._sleeps_until:
+            self._wake.notify_all()
+
+    def _ready(self) -> None:
+        # Called with the step lock held, so the delivery, if there is one, is this thread's own.
+        if self.depth:
+            self.due = True
+        else:
+            self._wake.notify_all()
+
     def _run(self) -> None:
         with self._lock:
             while not self._stopped:
                 self._tasks.step_ready()
-                seconds = self._tasks.next_time() - monotonic()
+                self._sleeps_until = self._tasks.next_time()
+                seconds = self._sleeps_until - monotonic()
                 if seconds > 0:
                     self._wake.wait(None if seconds == math.inf else min(seconds, threading.TIMEOUT_MAX))

@@ -20,7 +20,8 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import EXCEPTIONS, ConnectionDropped, ZookeeperError
 
 from zkrecipes.calls import Call
-from zkrecipes.port import Code, Create, Exists, Kind, Runtime, TransportEvents
+from zkrecipes.port import AddWatch, Code, Create, Exists, Kind, RemoveWatches, Request, TransportEvents
+from zkrecipes.runtime import ThreadRuntime
 from zkrecipes.wire_check import supported_internals
 from zkrecipes.wire_codec import HARMLESS_READ, MultiRefused, Opcode, decoder, encode, read_event
 from zkrecipes.wire_events import listen, unlisten
@@ -52,8 +53,13 @@ class _Operation:
         self.done = False
         self.withdrawn = False
         self._transport = transport
-        self._body = encode(request, transport.root, containers=transport.containers)
-        self._decode = decoder(request)
+        if transport.supports(request):
+            self._body = encode(request, transport.root, containers=transport.containers)
+            self._decode = decoder(request)
+        else:
+            # The harmless read keeps the refusal in its place among the answers.
+            self._body = HARMLESS_READ
+            self._decode = _unimplemented
 
     def __repr__(self) -> str:
         # kazoo puts it into its debug log; data stays out of there.
@@ -89,7 +95,7 @@ class KazooTransport(KazooLink):
         self,
         kazoo: KazooClient,
         events: TransportEvents,
-        runtime: Runtime,
+        runtime: ThreadRuntime,
         handler: Handler | None = None,
         *,
         borrowed: bool | None = None,
@@ -141,6 +147,15 @@ class KazooTransport(KazooLink):
             wake.leave(place, unfinished=sock.unsent)
         return True
 
+    def supports(self, request: Request) -> bool:
+        """Whether this may be asked on this connection.
+
+        Not what touches the watches of others, who share a borrowed client's connection. Until 3.8 a server has one
+        watch for each node and connection (ZOOKEEPER-4466): a persistent one would end their watch of a list of
+        children. And a removed watch would be theirs as well, on every server.
+        """
+        return not (self._borrowed and isinstance(request, AddWatch | RemoveWatches))
+
     def start(self) -> None:
         """Begin connecting; borrowed: take over the connection that there is."""
         listen(self.kazoo, self._told)
@@ -164,7 +179,7 @@ class KazooTransport(KazooLink):
 
     def finished(self, operation: _Operation, value: Any) -> None:
         """The server has done it (or the harmless read in its place), or it has refused a Multi."""
-        with self._lock:
+        with self._delivery:
             if operation.withdrawn:
                 self._settle(operation, self._events.dropped)
             elif isinstance(value, MultiRefused):
@@ -175,15 +190,15 @@ class KazooTransport(KazooLink):
     def broke_off(self, operation: _Operation, error: BaseException) -> None:
         """The server has refused it, or the connection has ended."""
         code = getattr(error, "code", None)
-        with self._lock:
+        # kazoo may come here from within `send`, too, in the midst of somebody's step, but with these codes only.
+        with self._lock if code is None or code in NO_ANSWER else self._delivery:
             if code is None:
                 # An answer that cannot be read: nothing that follows on this connection can be trusted.
                 logger.error("Unexpected answer to %r (%r); the connection is made anew", operation, error)
                 self._settle(operation, self._events.dropped)
                 self.reconnect()
             elif code in NO_ANSWER:
-                # If the connection has ended, the state listener drops everything in flight, in order: kazoo may come
-                # here from within `send`, too.
+                # If the connection has ended, the state listener drops everything in flight, in order.
                 if self.kazoo.connected:
                     self._settle(operation, self._events.dropped)
             elif operation.withdrawn:
@@ -225,17 +240,21 @@ class KazooTransport(KazooLink):
     def _told(self, buffer: bytes, offset: int) -> None:
         event = read_event(buffer, offset, self.root)
         if event is not None:
-            with self._lock:
+            with self._delivery:
                 # Whoever else uses a borrowed client may hear something before we are connected, or after the end.
                 if self._linked:
                     self._events.notified(*event)
+
+
+def _unimplemented(_buffer: bytes, _offset: int, _root: str) -> MultiRefused:
+    return MultiRefused(Code.UNIMPLEMENTED, -1)
 
 
 def own_transport(
     hosts: str | Sequence[str],
     session_timeout: float,
     events: TransportEvents,
-    runtime: Runtime,
+    runtime: ThreadRuntime,
     *,
     auth: Sequence[tuple[str, str]] = (),
     sasl: dict[str, Any] | None = None,
@@ -270,7 +289,7 @@ def own_transport(
 
 
 def borrowed_transport(
-    kazoo: KazooClient, events: TransportEvents, runtime: Runtime, *, internals: bool | None = None
+    kazoo: KazooClient, events: TransportEvents, runtime: ThreadRuntime, *, internals: bool | None = None
 ) -> KazooTransport | PublicTransport:
     """Make a transport on somebody else's client, which is never started or stopped."""
     if _use_internals(internals) and (internals or supported_internals(kazoo)):

@@ -17,7 +17,8 @@ from kazoo.protocol.states import KeeperState
 from kazoo.retry import KazooRetry
 
 from zkrecipes.errors import AuthenticationError, UnavailableError
-from zkrecipes.port import Runtime, TransportEvents
+from zkrecipes.port import TransportEvents
+from zkrecipes.runtime import ThreadRuntime
 from zkrecipes.wire_io import Handler, tls_context
 
 __all__ = ["KazooLink", "close_kazoo", "count_hosts", "drop_connection", "negotiated_timeout", "open_kazoo"]
@@ -38,7 +39,7 @@ class KazooLink(ABC):
     Args:
         kazoo: The client.
         events: The session.
-        runtime: For the step lock and the clock.
+        runtime: For the step lock, deliveries and the clock.
         handler: The handler of ours that the client was made with, if it was.
         borrowed: Somebody else's client: it is never started or stopped. None: if there is no handler.
     """
@@ -47,7 +48,7 @@ class KazooLink(ABC):
         self,
         kazoo: KazooClient,
         events: TransportEvents,
-        runtime: Runtime,
+        runtime: ThreadRuntime,
         handler: Handler | None = None,
         *,
         borrowed: bool | None = None,
@@ -55,6 +56,7 @@ class KazooLink(ABC):
         self.kazoo = kazoo
         self._events = events
         self._lock = runtime.lock
+        self._delivery = runtime.delivery
         self._now = runtime.now
         self._forked = runtime.forked
         self._handler = handler
@@ -107,6 +109,8 @@ class KazooLink(ABC):
         """Begin connecting; borrowed: take over the connection that there is."""
         self.kazoo.add_listener(self._state_changed)
         if not self._borrowed:
+            # No handshake is sent before this, so what we hold by the first one can be proven without our handler, too.
+            self._ended_at = self._now()
             self.kazoo.start_async()
             return
         with self._lock:
@@ -160,7 +164,8 @@ class KazooLink(ABC):
             self._events.connected(session_id, timeout, self._since(timeout))
 
     def _since(self, timeout: float) -> float | None:
-        # Without our handler we only know when the connection before this one ended. Long ago, that says too little.
+        # Without our handler we only know when the connection before this one ended, or when we began. Long ago, that
+        # says too little.
         ended_at, self._ended_at = self._ended_at, None
         return ended_at if ended_at is not None and self._now() - ended_at < timeout / 8 else None
 

@@ -30,12 +30,12 @@ from zkrecipes.port import (
     Kind,
     Multi,
     NodeEvent,
-    Runtime,
     Set,
     Stat,
     Sync,
     TransportEvents,
 )
+from zkrecipes.runtime import ThreadRuntime
 from zkrecipes.wire_codec import MultiRefused, find_refused
 from zkrecipes.wire_kazoo import QUEUE_LIMIT, KazooLink
 
@@ -73,7 +73,7 @@ class PublicTransport(KazooLink):
         self,
         kazoo: KazooClient,
         events: TransportEvents,
-        runtime: Runtime,
+        runtime: ThreadRuntime,
         *,
         borrowed: bool = False,
     ) -> None:

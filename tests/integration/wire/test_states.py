@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import zkrecipes as zkr
 from tests.integration.wire.link import SESSION, borrowing, linked, own, started, wait_done
 from zkrecipes.calls import Call
 from zkrecipes.port import Children, Create, Exists, Get, Sync
@@ -25,10 +26,23 @@ def test_a_connection_is_told_with_its_session_and_negotiated_timeout(kind: str,
         assert timeout == SESSION
         assert link.transport.server == zkr_server.hosts
         assert link.transport.servers == 1
-        if kind == "own, internals":
+        if "own" in kind:
             assert before < since < link.events.runtime.now()
         else:
             assert since is None
+
+
+def test_without_our_handler_a_slow_first_connection_proves_nothing(proxy: FaultProxy) -> None:
+    proxy.refuse()
+    link = own(proxy.hosts, internals=False)
+    before = link.events.runtime.now()
+    link.transport.start()
+    try:
+        wait_until(lambda: link.events.runtime.now() - before > SESSION / 8, 5.0, "an eighth of the session timeout")
+        proxy.heal()
+        assert link.events.wait_for("connected")[3] is None
+    finally:
+        link.transport.close(2.0)
 
 
 @pytest.mark.parametrize("kind", ["own, internals", "own, public"])
@@ -187,3 +201,16 @@ def test_a_silent_handshake_is_given_up_for_the_next_server(zkr_server: Server) 
             # (3 s / 3) / 2 for each server.
             assert 0.4 < time.monotonic() - before < 1.2
             assert link.transport.server == zkr_server.hosts
+
+
+@pytest.mark.parametrize("wire", ["", "public"])
+def test_a_fresh_client_can_prove_at_once_what_it_holds(
+    wire: str, zkr_server: Server, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZKRECIPES_WIRE", wire)
+    timeout = 40.0  # so that a quarter of it is long
+    with zkr.connect(zkr_server.hosts, session_timeout=timeout) as client:
+        before = time.monotonic()
+        held = zkr.Lock(client, f"{root}/lock").acquire(timeout / 2)
+        assert held.valid
+        assert time.monotonic() - before < timeout / 8

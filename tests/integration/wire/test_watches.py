@@ -35,6 +35,7 @@ INTERNALS = [kind for kind in KINDS if "internals" in kind]
 PUBLIC = [kind for kind in KINDS if "public" in kind]
 
 with_internals = pytest.mark.parametrize("kind", INTERNALS)
+owned = pytest.mark.parametrize("kind", ["own, internals"])
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_the_end_of_a_connection_is_no_watch(proxy: FaultProxy, kind: str, root:
         assert link.events.all("fired") == []
 
 
-@with_internals
+@owned
 def test_a_one_shot_watch_can_be_removed(kind: str, zkr_server: Server, root: str, other: KazooClient) -> None:
     with linked(kind, zkr_server.hosts) as link:
         link.ask(Get(root, watch=True))
@@ -120,7 +121,7 @@ def test_a_one_shot_watch_can_be_removed(kind: str, zkr_server: Server, root: st
 # --- persistent -------------------------------------------------------------------------------------------------------
 
 
-@with_internals
+@owned
 @pytest.mark.parametrize("chroot", [False, True])
 def test_a_persistent_watch_tells_everything_below(
     kind: str, *, chroot: bool, zkr_server: Server, root: str, other: KazooClient
@@ -151,7 +152,7 @@ def test_a_persistent_watch_tells_everything_below(
         ]
 
 
-@with_internals
+@owned
 def test_the_root_of_everything_can_be_watched(kind: str, zkr_server: Server, root: str, other: KazooClient) -> None:
     with linked(kind, f"{zkr_server.hosts}{root}") as link:
         link.ask(AddWatch("/"))
@@ -163,7 +164,7 @@ def test_the_root_of_everything_can_be_watched(kind: str, zkr_server: Server, ro
         assert not watched(zkr_server, root)
 
 
-@with_internals
+@owned
 def test_removal_ends_a_persistent_watch_at_the_server(
     kind: str, zkr_server: Server, root: str, other: KazooClient
 ) -> None:
@@ -179,7 +180,7 @@ def test_removal_ends_a_persistent_watch_at_the_server(
         assert link.ask(RemoveWatches(root, WatchKind.ANY)) == (Code.NO_WATCHER, -1)
 
 
-@with_internals
+@owned
 def test_a_persistent_watch_ends_with_its_connection(
     kind: str, proxy: FaultProxy, zkr_server: Server, root: str, other: KazooClient
 ) -> None:
@@ -196,7 +197,7 @@ def test_a_persistent_watch_ends_with_its_connection(
         assert told(link) == [(f"{root}/b", CREATED)]
 
 
-@with_internals
+@owned
 def test_events_come_in_order_with_answers(kind: str, zkr_server: Server, root: str) -> None:
     with linked(kind, zkr_server.hosts) as link:
         link.ask(AddWatch(root))
@@ -269,20 +270,25 @@ def test_a_session_keeps_its_persistent_watch_beside_one_shot_ones(
 # --- borrowed clients -------------------------------------------------------------------------------------------------
 
 
-def test_other_users_of_a_borrowed_client_keep_their_watches(zkr_server: Server, root: str, other: KazooClient) -> None:
+def test_the_watches_of_a_borrowed_client_belong_to_all_its_users(
+    zkr_server: Server, root: str, other: KazooClient
+) -> None:
     seen: list[Any] = []
     with started(f"{zkr_server.hosts}{root}") as kazoo, borrowing(kazoo) as one, borrowing(kazoo) as two:
         kazoo.create("/a")
         kazoo.get("/a", watch=seen.append)
         kazoo.get_children("/", watch=seen.append)
-        one.ask(AddWatch("/"))
-        # The persistent watch takes the place of theirs at the server, for as long as that has ZOOKEEPER-4466; theirs
-        # below it stay.
+        # These would end the watches of others on the same connection.
+        for request in (AddWatch("/"), RemoveWatches("/", WatchKind.ANY), RemoveWatches("/a", WatchKind.DATA)):
+            assert one.ask(request) == (Code.UNIMPLEMENTED, -1)
+        assert one.ask(ReadMany((Children("/"),))) == (["a"],)
+        one.ask(Get("/a", watch=True))
         other.set(f"{root}/a", b"x")
+        other.create(f"{root}/b")
         for link in (one, two):
-            link.events.wait_for("fired")
-            assert told(link) == [("/a", CHANGED)]
-        wait_until(lambda: [event.path for event in seen] == ["/a"], 5.0, lambda: f"their watch in {seen}")
+            link.events.wait_for("fired", 2)
+            assert told(link) == [("/a", CHANGED), ("/", CHILDREN)]
+        wait_until(lambda: [event.path for event in seen] == ["/a", "/"], 5.0, lambda: f"their watches in {seen}")
 
 
 def test_transports_on_one_borrowed_client_come_and_go(zkr_server: Server, root: str, other: KazooClient) -> None:
@@ -291,12 +297,13 @@ def test_transports_on_one_borrowed_client_come_and_go(zkr_server: Server, root:
         one, two = borrowing(kazoo), borrowing(kazoo)
         with one:
             with two:
-                one.ask(AddWatch(root))
+                one.ask(Children(root, watch=True))
                 other.create(f"{root}/a")
                 two.events.wait_for("fired")
+            one.ask(Children(root, watch=True))
             other.create(f"{root}/b")
             one.events.wait_for("fired", 2)
-            one.ask(Sync("/"))
+            assert told(one) == [(root, CHILDREN), (root, CHILDREN)]
             assert len(two.events.all("fired")) == 1
         assert kazoo._connection._read_watch_event == before
         assert "_read_watch_event" not in vars(kazoo._connection)
