@@ -298,11 +298,11 @@ class Mirror:
                 self._listed(request.path, answer, wanted[request.path], more)
                 return
             if isinstance(request, Get | Exists):
-                self._took(call, request, answer, more)
+                self._took(call, request, answer, wanted[request.path], more)
 
         await self._reader.ask(requests, take)
 
-    def _took(self, call: Call[Any], request: Get | Exists, answer: Any, more: dict[str, int]) -> None:
+    def _took(self, call: Call[Any], request: Get | Exists, answer: Any, flags: int, more: dict[str, int]) -> None:
         path = request.path
         if isinstance(request, Exists) and self._data:
             # Asked only of a root that was absent: it says when that comes.
@@ -325,6 +325,9 @@ class Mirror:
             # No watch is set by reading a node that is not there. Below a root, its parent's list tells of it.
             self._absent[path] = None
             more[path] = ALL
+        if stat is not None and not flags & LIST and self.scope.lists(path) and (path, LIST) not in self._calls:
+            # It was not there before, so its children are not watched yet.
+            more[path] = more.get(path, 0) | LIST
 
     def _data_request(self, path: str, *, watch: bool = True) -> Get | Exists:
         return Get(path, watch) if self._data else Exists(path, watch)
