@@ -149,7 +149,7 @@ def decode_record(raw: bytes, path: str) -> tuple[Release, bytes]:
         raise DecodeError(message, path=path, raw=raw) from error
 
 
-def decode_canary(raw: bytes, path: str, version: int, czxid: int) -> Rollout:
+def decode_canary(raw: bytes, path: str) -> Rollout:
     """A canary.
 
     Raises:
@@ -170,8 +170,6 @@ def decode_canary(raw: bytes, path: str, version: int, czxid: int) -> Rollout:
             when=str(entry["when"]),
             reason=str(entry["why"]),
             changed=tuple(map(str, entry.get("changed", ()))),
-            stat_version=version,
-            czxid=czxid,
         )
     except _BROKEN as error:
         message = f"{path} is no canary: {type(error).__name__} at its fields"

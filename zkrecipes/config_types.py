@@ -125,8 +125,6 @@ class Rollout:
         base: The version that it is to replace.
         base_czxid: Of the document node: a version alone may be another document's.
         changed: What differs from the base.
-        stat_version: Of the canary's node.
-        czxid: Of the canary's node.
     """
 
     id: str
@@ -139,8 +137,6 @@ class Rollout:
     when: str
     reason: str
     changed: tuple[str, ...] = ()
-    stat_version: int = 0
-    czxid: int = 0
 
 
 @final

@@ -21,7 +21,7 @@ PUBLIC: Final = "zkrecipes"  # zkrecipes/__init__.py
 # (aio, cli, testing) counts as one module. Imports under TYPE_CHECKING are free: they are names, not dependencies.
 RECIPES: Final = (
     ("errors", "timing", "lease", "paths", "health", "settings", "signals"),
-    ("flow", "layouts", "codec", "config_document", "scope"),
+    ("flow", "layouts", "codec", "config_document", "config_types", "scope"),
     ("line", "config_model", "config_records"),
     ("requests",),
     ("port", "patience"),
@@ -32,10 +32,10 @@ RECIPES: Final = (
     ("watching",),
     ("nodes",),
     ("core", "contention", "reading", "admission", "known"),
-    ("operations", "handoff", "survey", "mirror"),
-    ("leadership", "changes"),
-    ("listening",),
-    ("callbacks",),
+    ("operations", "handoff", "survey", "config_store", "mirror"),
+    ("leadership", "changes", "config_draft"),
+    ("listening", "config_writes"),
+    ("callbacks", "config_releases"),
     ("listener",),
     ("lock", "onlooker"),
     ("election",),
@@ -43,6 +43,11 @@ RECIPES: Final = (
 # What turns the ground floor into a client on a real connection: recipes know nothing of it.
 EDGE: Final = (
     ("wire_socket", "runtime", "config_cache", "config_layers"),
+    ("config_apply", "config_report"),
+    ("config_callbacks", "config_canary", "config_force"),
+    ("config_state",),
+    ("config_view",),
+    ("config",),
     ("wire_events", "wire_io"),
     ("wire_check", "wire_codec", "wire_kazoo"),
     ("wire_public",),

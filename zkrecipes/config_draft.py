@@ -1,0 +1,160 @@
+"""What is to be published: written, checked, compared. Pure, but for the user's validators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, final
+
+from pydantic import BaseModel, ValidationError
+
+from zkrecipes.config_document import FORMATS, Document, DocumentError, Format, parse, render
+from zkrecipes.config_model import Difference, FieldError, ModelType
+from zkrecipes.config_store import Head
+from zkrecipes.config_types import Source
+from zkrecipes.errors import ConfigRejectedError, ConflictError
+
+__all__ = ["Draft", "Drafts"]
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What is to be published.
+
+    Attributes:
+        raw: The document's bytes.
+        document: The same, parsed.
+        id: Unique: the write is known by it.
+        source: How it came about.
+        reason: As given.
+        expected: The version that it must replace; None is any.
+        czxid: Of the document that has this version; None is any.
+        to: Of a rollback: the version whose document it is.
+    """
+
+    raw: bytes
+    document: Document
+    id: str
+    source: Source = "publish"
+    reason: str = ""
+    expected: int | None = None
+    czxid: int | None = None
+    to: int | None = None
+
+
+@final
+class Drafts(Generic[M]):
+    """Documents of one model and format.
+
+    Args:
+        label: The document's path as the user wrote it.
+        model: What documents are checked against; None checks their form only.
+        format_: Of the documents.
+
+    Raises:
+        TypeError: It is no model.
+        ValueError: There is no such format.
+    """
+
+    def __init__(self, label: str, model: type[M] | None, format_: str) -> None:
+        if format_ not in FORMATS:
+            message = f"format must be one of {', '.join(map(repr, FORMATS))}, not {format_!r}"
+            raise ValueError(message)
+        self.format: Format = next(known for known in FORMATS if known == format_)
+        self.model: ModelType[M] = ModelType(model)
+        self.label = label
+        self.completed: Callable[[Document], Document] = lambda document: document
+        """What a document is together with the layers above and below it."""
+
+    def written(self, value: object) -> bytes:
+        """The document of an instance, which must read back alike.
+
+        Raises:
+            ConfigRejectedError: It does not validate, or the format cannot express it.
+        """
+        instance = self.model.checked(value)
+        try:
+            document = self.model.dump(instance)
+            raw = render(document, self.format).encode()
+            again = self.model.dump(self.model.validate(parse(raw, self.format)))
+        except ValidationError as error:
+            raise self._invalid(self.label, None, error, document) from None
+        except (ValueError, TypeError) as error:
+            message = f"{self.label}: the model cannot be written as {self.format}: {type(error).__name__}"
+            raise ConfigRejectedError(message, path=self.label) from None
+        lost = self.model.changed(document, again)
+        if lost:
+            message = f"{self.label}: written as {self.format} and read again, these fields differ: {', '.join(lost)}"
+            raise ConfigRejectedError(message, path=self.label, errors=tuple(FieldError(p, "is lost") for p in lost))
+        return raw
+
+    def checked(self, raw: bytes, version: int | None = None) -> Any:
+        """The instance that a document describes; without a model, the document.
+
+        Raises:
+            ConfigRejectedError: It does not parse or validate.
+        """
+        what = self.label if version is None else f"version {version} of {self.label}"
+        try:
+            document = parse(raw, self.format)
+            return document if self.model.model is None else self.model.validate(self.completed(document))
+        except DocumentError as error:
+            message = f"{what}: {error}; nothing was published"
+            errors = (FieldError("", str(error)),)
+            raise ConfigRejectedError(message, path=self.label, version=version, errors=errors) from None
+        except ValidationError as error:
+            raise self._invalid(what, version, error, document) from None
+
+    def _invalid(
+        self, what: str, version: int | None, error: ValidationError, document: Document
+    ) -> ConfigRejectedError:
+        errors = self.model.field_errors(error, document)
+        message = f"{what} does not validate, and nothing was published: {'; '.join(map(str, errors))}"
+        return ConfigRejectedError(message, path=self.label, version=version, errors=errors)
+
+    def check_expected(self, head: Head, draft: Draft) -> None:
+        """Refuse a draft that was made for another document than the one that is there.
+
+        Raises:
+            ConflictError: With the differences, secrets masked.
+        """
+        expected, czxid = draft.expected, draft.czxid
+        if expected is None:
+            return
+        same = czxid is None or head.stat is None or head.stat.czxid == czxid
+        if head.version == expected and same:
+            return
+        found = "does not exist" if head.stat is None else f"is in version {head.version}"
+        if not same:
+            found += ", of a document that was deleted and made again"
+        differences = self.diff(head.data, draft.document)
+        shown = "".join(f"\n  {each}" for each in differences[:20]) or " nothing"
+        message = (
+            f"{self.label} {found}, not in version {expected} as expected: read it and decide again. From what is "
+            f"there to what was to be published:{shown}"
+        )
+        raise ConflictError(message, path=self.label, expected=expected, actual=head.version)
+
+    def known(self, raw: bytes | None) -> Document:
+        """A document for comparing; empty if it is none."""
+        if raw is None:
+            return {}
+        try:
+            return parse(raw, self.format)
+        except DocumentError:
+            return {}
+
+    def diff(self, old: bytes | None, new: Document | bytes) -> list[Difference]:
+        """What differs, secrets masked."""
+        return self.model.diff(self.known(old), self.known(new) if isinstance(new, bytes) else new)
+
+    def masked(self, raw: bytes) -> Document:
+        """A document for people to see.
+
+        Raises:
+            DocumentError: It does not parse.
+        """
+        return self.model.masked(parse(raw, self.format))

@@ -1,0 +1,272 @@
+"""Publishing, history, roll-back and roll-out, step by step, for every driver. Driver-free.
+
+Each verb is a *script*: a generator that yields algorithms and is sent their results. The algorithms run under the step
+lock; what stands between them (parsing, validating by the user's model, comparing, compressing) does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from typing import Any, Generic, TypeVar, final
+
+from pydantic import BaseModel
+
+from zkrecipes.config_document import parse
+from zkrecipes.config_draft import Draft, Drafts
+from zkrecipes.config_model import Difference
+from zkrecipes.config_records import decode_canary, decode_record, decode_status
+from zkrecipes.config_store import Head, Outcome, Store
+from zkrecipes.config_types import Canary, CanaryStatus, Release, Rollout, RolloutStatus, version_of
+from zkrecipes.config_writes import Write, Writer
+from zkrecipes.core import Core, DefaultTimeout
+from zkrecipes.errors import ConflictError, DecodeError, NodeNotFoundError, PayloadTooLargeError
+from zkrecipes.flow import Algorithm
+from zkrecipes.timing import Deadline, Timeout
+
+__all__ = ["Publisher", "Script"]
+
+M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
+
+Script = Generator[Algorithm[Any], Any, T]
+Seconds = Timeout | DefaultTimeout
+
+
+@final
+class Publisher(Generic[M]):
+    """The verbs.
+
+    Args:
+        core: The client's.
+        drafts: The path, the model and the format.
+        keep: How many release records are kept.
+        clock: The time of day, as ISO 8601 in UTC.
+        host: This machine's name.
+
+    Raises:
+        ValueError: An argument is not valid.
+    """
+
+    def __init__(self, core: Core, drafts: Drafts[M], *, keep: int, clock: Callable[[], str], host: str) -> None:
+        if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
+            message = f"keep must be a number of releases, 1 or more, not {keep!r}"
+            raise ValueError(message)
+        self.drafts = drafts
+        self.label = drafts.label
+        self.store = Store(core, drafts.label)
+        self._writer = Writer(self.store, clock, host)
+        self._core = core
+        self._keep = keep
+
+    # --- publishing ---------------------------------------------------------------------------------------------------
+
+    def publish(
+        self,
+        value: object,
+        *,
+        reason: str = "",
+        expected: int | None = None,
+        czxid: int | None = None,
+        canary: Canary | None = None,
+        timeout: Seconds,
+    ) -> Script[Release]:
+        """Publish an instance of the model."""
+        raw = self.drafts.written(value)
+        draft = replace(self._draft(raw), reason=_text(reason), expected=expected, czxid=czxid)
+        return (yield from self._publish(draft, canary, self._core.deadline(timeout)))
+
+    def publish_text(
+        self,
+        text: str,
+        *,
+        reason: str = "",
+        expected: int | None = None,
+        canary: Canary | None = None,
+        timeout: Seconds,
+    ) -> Script[Release]:
+        """Publish a document as it is written, its comments included."""
+        raw = text.encode()
+        self.drafts.checked(raw)
+        draft = replace(self._draft(raw), reason=_text(reason), expected=expected)
+        return (yield from self._publish(draft, canary, self._core.deadline(timeout)))
+
+    def rollback(self, to: int, *, reason: str = "", timeout: Seconds) -> Script[Release]:
+        """Publish the document of an earlier release again."""
+        deadline = self._core.deadline(timeout)
+        head: Head = yield self.store.head(deadline)
+        self._check_no_canary(head)
+        raw = yield from self._document_of(to, head, deadline)
+        self.drafts.checked(raw, to)
+        draft = replace(self._draft(raw), source="rollback", reason=_text(reason), to=to)
+        return (yield from self._publish(draft, None, deadline))
+
+    def _publish(self, draft: Draft, canary: Canary | None, deadline: Deadline) -> Script[Release]:
+        if canary is not None and not isinstance(canary, Canary):
+            message = f"canary must be a Canary(percent=...) or Canary(labels=...), not {canary!r}"
+            raise TypeError(message)
+        while True:
+            head: Head = yield self.store.head(deadline)
+            self._check_no_canary(head)
+            self.drafts.check_expected(head, draft)
+            changed = self._changed(head, draft)
+            if canary is None:
+                yield from self._note_found(head, deadline)
+                write = self._writer.release(head, draft, changed)
+            elif head.stat is None:
+                message = f"{self.label} does not exist: publish a first release to all before one to some"
+                raise NodeNotFoundError(message, path=self.label)
+            else:
+                write = self._writer.canary(head, replace(draft, source="canary"), changed, canary)
+            if (yield from self._applied(write, head, deadline)):
+                return write.release
+
+    def _applied(self, write: Write, head: Head, deadline: Deadline) -> Script[bool]:
+        outcome = yield self.store.apply(write.operations, write.evidence, head, deadline)
+        if outcome is Outcome.APPLIED:
+            name = write.evidence.rpartition("/")[2]
+            yield self.store.trim(replace(head, names=(*head.names, name)), self._keep, deadline)
+            return True
+        if outcome is Outcome.NO_PARENT:
+            yield self.store.ensure(self.store.places.releases, deadline)
+        if deadline.passed(self._core.runtime.now()):
+            raise self._core.session.unavailable(self.label)
+        return False
+
+    def _changed(self, head: Head, draft: Draft) -> tuple[str, ...]:
+        return self.drafts.model.changed(self.drafts.known(head.data), draft.document)
+
+    def _draft(self, raw: bytes) -> Draft:
+        return Draft(raw, parse(raw, self.drafts.format), self._core.runtime.unique())
+
+    def _note_found(self, head: Head, deadline: Deadline) -> Script[None]:
+        """Before a document that another tool has written is replaced, record it, so that it can be rolled back to."""
+        if any(version_of(name) == head.version for name in head.names):
+            return
+        found = self._writer.found(head)
+        if found is not None:
+            try:
+                yield self.store.note(*found, deadline)
+            except PayloadTooLargeError:
+                return
+
+    # --- canary -------------------------------------------------------------------------------------------------------
+
+    def promote(self, *, timeout: Seconds) -> Script[Release]:
+        """Make the canary's document everybody's."""
+        deadline = self._core.deadline(timeout)
+        unique = self._core.runtime.unique()
+        while True:
+            head: Head = yield self.store.head(deadline)
+            rollout = self._rollout(head)
+            if head.stat is None or (head.stat.version, head.stat.czxid) != (rollout.base, rollout.base_czxid):
+                message = (
+                    f"{self.label} is not in version {rollout.base} any more, on which the canary {rollout.id} was "
+                    "based: abort it, and publish again"
+                )
+                raise ConflictError(message, path=self.label, expected=rollout.base, actual=head.version)
+            document = parse(rollout.document, self.drafts.format)
+            draft = Draft(rollout.document, document, unique, source="promote", reason=rollout.reason)
+            yield from self._note_found(head, deadline)
+            write = self._writer.promotion(head, draft, self._changed(head, draft), rollout)
+            if (yield from self._applied(write, head, deadline)):
+                return write.release
+
+    def abort(self, *, reason: str = "", timeout: Seconds) -> Script[None]:
+        """End the canary; who runs it goes back to the document."""
+        deadline = self._core.deadline(timeout)
+        head: Head = yield self.store.head(deadline)
+        yield self.end_canary(self._rollout(head), reason, deadline)
+
+    async def end_canary(self, rollout: Rollout, reason: str, deadline: Deadline) -> bool:
+        """End exactly this canary; False if it has ended already."""
+        operations, mark = self._writer.end(rollout, reason)
+        nothing = Head(None, None, (), None)
+        return await self.store.apply(operations, mark, nothing, deadline) is Outcome.APPLIED
+
+    def _rollout(self, head: Head) -> Rollout:
+        if head.canary is None:
+            message = f"no canary of {self.label} runs: it has ended, or was never begun"
+            raise NodeNotFoundError(message, path=self.label)
+        return decode_canary(head.canary[0], f"{self.label}-canary")
+
+    def _check_no_canary(self, head: Head) -> None:
+        if head.canary is None:
+            return
+        try:
+            rollout = self._rollout(head)
+            what = f"the canary {rollout.id} (by {rollout.who}, {rollout.when})"
+        except DecodeError as error:
+            what = f"a canary that cannot be read ({error})"
+        message = f"{what} of {self.label} runs: promote() or abort() it first"
+        raise ConflictError(message, path=self.label)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def read(self, *, timeout: Seconds) -> Script[tuple[int, bytes]]:
+        """Version and bytes of the document."""
+        head: Head = yield self.store.head(self._core.deadline(timeout))
+        if head.stat is None or head.data is None:
+            raise self._missing()
+        return head.stat.version, head.data
+
+    def history(self, *, timeout: Seconds) -> Script[list[Release]]:
+        """All releases that are kept, newest first."""
+        deadline = self._core.deadline(timeout)
+        head: Head = yield self.store.head(deadline)
+        names = [name for name in head.names if version_of(name) is not None]
+        records = yield self.store.records(names, deadline)
+        return [decode_record(data, path)[0] for path, data, _ in reversed(records)]
+
+    def diff(self, old: int, new: int | None, *, timeout: Seconds) -> Script[list[Difference]]:
+        """What differs between two versions; None is the newest."""
+        deadline = self._core.deadline(timeout)
+        head: Head = yield self.store.head(deadline)
+        if new is None and head.version is None:
+            raise self._missing()
+        before = yield from self._document_of(old, head, deadline)
+        after = yield from self._document_of(head.version if new is None else new, head, deadline)
+        return self.drafts.diff(before, after)
+
+    def text_of_version(self, version: int, *, timeout: Seconds) -> Script[bytes]:
+        """The document of a release."""
+        deadline = self._core.deadline(timeout)
+        head: Head = yield self.store.head(deadline)
+        return (yield from self._document_of(version, head, deadline))
+
+    def status(self, *, timeout: Seconds) -> Script[RolloutStatus]:
+        """Who runs what."""
+        reports, head = yield self.store.instances(self._core.deadline(timeout))
+        canary = None
+        if head.canary is not None:
+            runs = self._rollout(head)
+            canary = CanaryStatus(
+                runs.id, runs.selector, runs.base, runs.who, runs.host, runs.when, runs.reason, runs.changed
+            )
+        instances = [decode_status(data, path) for path, data in reports]
+        return RolloutStatus(head.version, canary, sorted(instances, key=lambda each: each.id))
+
+    def _document_of(self, version: int | None, head: Head, deadline: Deadline) -> Script[bytes]:
+        if isinstance(version, bool) or not isinstance(version, int):
+            message = f"a version must be an int, as in history(), not {version!r}"
+            raise TypeError(message)
+        if version == head.version and head.data is not None:
+            return head.data
+        records = yield self.store.records([name for name in head.names if version_of(name) == version], deadline)
+        if not records:
+            known = sorted({number for name in head.names if (number := version_of(name)) is not None})
+            kept = f"{known[0]} to {known[-1]}" if known else "none"
+            message = f"there is no record of version {version} of {self.label}; kept are: {kept}"
+            raise NodeNotFoundError(message, path=self.label)
+        path, data, _ = records[-1]
+        return decode_record(data, path)[1]
+
+    def _missing(self) -> NodeNotFoundError:
+        return NodeNotFoundError(f"{self.label} does not exist: publish a first release", path=self.label)
+
+
+def _text(reason: str) -> str:
+    if not isinstance(reason, str):
+        message = f"reason must be a str, not {type(reason).__name__}"
+        raise TypeError(message)
+    return reason
