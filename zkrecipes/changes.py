@@ -65,11 +65,13 @@ class Consumer:
     """One consumer of a mirror's changes. All under the step lock; `take` by one taker at a time.
 
     Attributes:
-        woken: Done when there is something to take; another one after each `take`.
+        woken: Done when there is something to take, or it is closed; another one after each `take`.
+        closed: Whether it takes no more.
     """
 
     def __init__(self, mirror: Mirror, *, data: bool = True) -> None:
         self.woken: Pending[None] = Pending()
+        self.closed = False
         self._mirror = mirror
         self._data = data
         self._told: dict[str, Seen] = {}
@@ -88,6 +90,7 @@ class Consumer:
 
     def close(self) -> None:
         """Take no more."""
+        self.closed = True
         if self.touched in self._mirror.observers:
             self._mirror.observers.remove(self.touched)
         self.woken.resolve(None)

@@ -117,8 +117,7 @@ class Changes(Generic[T]):
     def __init__(self, client: Client, state: ListenerState[T]) -> None:
         self._client = client
         self._state = state
-        with client.core.runtime.lock:
-            self._consumer = state.consumer()
+        self._consumer = state.consumer()
         self._taken: deque[RawChange] = deque()
         self._closed = False
 
@@ -132,8 +131,7 @@ class Changes(Generic[T]):
                 try:
                     return self._state.change(raw)
                 except DecodeError:
-                    with self._client.core.runtime.lock:
-                        self._consumer.untold(raw)
+                    self._state.untold(self._consumer, raw)
             self._taken.extend(self._client.run(self._state.changes(self._consumer)))
             if not self._taken:
                 break
@@ -143,8 +141,7 @@ class Changes(Generic[T]):
     def close(self) -> None:
         """End the iteration, from any thread. Idempotent."""
         self._closed = True
-        with self._client.core.runtime.lock:
-            self._consumer.close()
+        self._state.leave(self._consumer)
 
     def __enter__(self) -> Self:
         return self

@@ -122,6 +122,11 @@ class ListenerState(Generic[T]):
             message = f"the listener of {self.mirror.label} is closed; make a new one"
             raise ClosedError(message, path=self.mirror.label)
 
+    def check_process(self) -> None:
+        """Raise in a fork, where the step lock may be held for ever by a thread that is not there."""
+        if self.core.runtime.forked():
+            self.core.session.check_open(self.mirror.label)
+
     def _check_running(self) -> None:
         self.check_open()
         if not self.mirror.started:
@@ -137,6 +142,7 @@ class ListenerState(Generic[T]):
             message = "callback must be a plain function; for coroutines, iterate with `async for change in listener`"
             raise TypeError(message)
         entry = _Callback(callback, after_initial=after_initial)
+        self.check_process()
         with self.core.runtime.lock:
             self.check_open()
             if kind == "initialized" and self._told_initialized:
@@ -146,6 +152,8 @@ class ListenerState(Generic[T]):
         return Registration(lambda: self._forget(kind, entry))
 
     def _forget(self, kind: object, entry: _Callback) -> None:
+        if self.core.runtime.forked():
+            return
         with self.core.runtime.lock:
             entries = self._callbacks.get(kind, [])
             if entry in entries:
@@ -190,8 +198,7 @@ class ListenerState(Generic[T]):
         try:
             change = self.change(raw)
         except DecodeError as error:
-            with self.core.runtime.lock:
-                self._consumer.untold(raw)
+            self.untold(self._consumer, raw)
             self._report(error)
             return
         for entry in self._entries(change.kind):
@@ -281,6 +288,7 @@ class ListenerState(Generic[T]):
     def snapshot(self) -> tuple[int, Mapping[str, Node[T]]]:
         """The number of the state, and its nodes."""
         mirror = self.mirror
+        self.check_process()
         with self.core.runtime.lock:
             version = mirror.version
             if self._shown[0] == version:
@@ -302,6 +310,7 @@ class ListenerState(Generic[T]):
     def get(self, path: str) -> Node[T] | None:
         """One node."""
         full = full_path(self.core, path)
+        self.check_process()
         with self.core.runtime.lock:
             seen = self.mirror.nodes.get(full)
             refused = self.mirror.refused.get(full)
@@ -333,11 +342,24 @@ class ListenerState(Generic[T]):
 
     def consumer(self) -> Consumer:
         """A new consumer of the raw changes."""
-        return Consumer(self.mirror, data=self._codec is not None)
+        self.check_process()
+        with self.core.runtime.lock:
+            return Consumer(self.mirror, data=self._codec is not None)
+
+    def leave(self, consumer: Consumer) -> None:
+        """The end of a consumer."""
+        if not self.core.runtime.forked():
+            with self.core.runtime.lock:
+                consumer.close()
+
+    def untold(self, consumer: Consumer, change: RawChange) -> None:
+        """A change did not decode."""
+        with self.core.runtime.lock:
+            consumer.untold(change)
 
     async def changes(self, consumer: Consumer) -> Sequence[RawChange]:
         """Wait until there is something to take; nothing when it is closed."""
-        while not self.mirror.closed.done and not self.core.session.closed:
+        while not (consumer.closed or self.mirror.closed.done or self.core.session.closed):
             self._check_running()
             if consumer.woken.done:
                 changes = consumer.take()
