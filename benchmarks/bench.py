@@ -17,7 +17,7 @@ import zkrecipes as zkr
 from tests.interop.peer import CuratorPeer, PeerError, missing
 from zkrecipes.testing.raw import EPHEMERAL, SEQUENCE, RawClient, create_payload, text
 
-__all__ = ["TICK", "Bench", "contend", "kazoo_cycle", "our_cycle", "raw_client", "raw_cycle", "repeat"]
+__all__ = ["TICK", "Bench", "contend", "kazoo_cycle", "our_cycle", "raw_client", "raw_cycle", "repeat", "set_payload"]
 
 TICK: Final = 1.0
 """The server's tickTime, in seconds."""
@@ -93,6 +93,11 @@ def raw_cycle(client: RawClient, parent: str) -> None:
     created = client.receive()
     client.receive()
     client.call("delete", created.body + struct.pack(">i", -1))
+
+
+def set_payload(path: str, data: bytes) -> bytes:
+    """The body of a setData request, whatever the version."""
+    return text(path) + text(data) + struct.pack(">i", -1)
 
 
 def our_cycle(lock: zkr.Lock) -> Callable[[], None]:

@@ -27,6 +27,7 @@ __all__ = [
     "Outcome",
     "Ratio",
     "Target",
+    "Times",
     "Unit",
     "Verdict",
     "entry",
@@ -45,6 +46,9 @@ class Unit(Enum):
 
     PER_SECOND = "per second"
     MILLISECONDS = "ms"
+    REQUESTS = "requests"
+    FLIGHTS = "flights"
+    THREADS = "threads"
 
 
 @final
@@ -68,22 +72,42 @@ class Ratio:
 @final
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Target: the time of `who` is at most what `most` makes of the medians (milliseconds only)."""
+    """Target: the figure of `who` is at most what `most` makes of the medians (not for rates)."""
 
     who: str
     most: Callable[[dict[str, float]], float]
     words: str
+    unit: Unit = Unit.MILLISECONDS
 
     def judge(self, medians: dict[str, float]) -> Verdict | None:
         """The verdict, or None if it was not measured."""
         if self.who not in medians:
             return None
         most = self.most(medians)
-        words = f"{self.who}: {medians[self.who]:.2f} ms, target at most {most:.2f} ms ({self.words})"
+        unit = self.unit.value
+        words = f"{self.who}: {medians[self.who]:.2f} {unit}, target at most {most:.2f} {unit} ({self.words})"
         return Verdict(words, most / medians[self.who])
 
 
-Target = Ratio | Limit
+@final
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Target: `who` takes at most `most` times what `against` takes (not for rates)."""
+
+    who: str
+    most: float
+    against: str
+
+    def judge(self, medians: dict[str, float]) -> Verdict | None:
+        """The verdict, or None if one of the two was not measured."""
+        if self.who not in medians or self.against not in medians:
+            return None
+        taken = medians[self.who] / medians[self.against]
+        words = f"{self.who} / {self.against}: {taken:.2f}, target at most {self.most:.2f}"
+        return Verdict(words, self.most / taken)
+
+
+Target = Ratio | Limit | Times
 
 
 @final
@@ -145,6 +169,11 @@ class Outcome:
     def medians(self) -> dict[str, float]:
         """Median over the rounds, by competitor."""
         return {who: statistics.median(figures) for who, figures in self.figures.items()}
+
+    def spread(self, who: str, against: str) -> tuple[float, float]:
+        """The lowest and the highest ratio of their figures within one round."""
+        ratios = [one / other for one, other in zip(self.figures[who], self.figures[against], strict=True)]
+        return min(ratios), max(ratios)
 
     @property
     def verdicts(self) -> list[Verdict]:

@@ -20,7 +20,8 @@ _HEAD = """\
 Written by `make bench`; do not edit. The same job done by our recipe, by kazoo's and by Curator's (the real one, in
 Java), in interleaved rounds of one run against one server on the same machine, without a sync of each write to the
 disk. The figures are medians over the rounds; between machines only the ratios say something. A ratio above 1 means
-that ours does more a second, or takes less time, than the competitor of that row. "Raw requests" is the floor: the
+that ours does more a second, or takes less (time, requests, threads), than the competitor of that row; beside it
+stand the lowest and the highest ratio within one round. "Raw requests" is the floor: the
 same requests on a bare socket, without any client library.
 
 """
@@ -36,23 +37,25 @@ def _figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
-def _rows(outcome: Outcome) -> Iterable[tuple[str, str, str]]:
-    """Competitor, median, and how many times better ours is (above 1: ours is better)."""
+def _rows(outcome: Outcome) -> Iterable[tuple[str, str, str, str]]:
+    """Competitor, median, how many times better ours is (above 1: ours is better), and that in the single rounds."""
     medians = outcome.medians
     ours = medians.get("ours")
     for who, median in medians.items():
-        ratio = ""
+        ratio = spread = ""
         if ours is not None and who != "ours":
-            better = ours / median if outcome.entry.unit is Unit.PER_SECOND else median / ours
-            ratio = f"{better:.2f}"
-        yield who, _figure(median), ratio
+            rate = outcome.entry.unit is Unit.PER_SECOND
+            ratio = f"{ours / median if rate else median / ours:.2f}"
+            low, high = outcome.spread("ours", who) if rate else outcome.spread(who, "ours")
+            spread = f"{low:.2f} to {high:.2f}"
+        yield who, _figure(median), ratio, spread
 
 
 def screen(outcome: Outcome) -> str:
     """One entry as lines of text."""
     lines = [f"{outcome.entry.title} [{outcome.entry.unit.value}] ({outcome.entry.name})"]
-    for who, figure, ratio in _rows(outcome):
-        lines.append(f"    {who:<22}{figure:>12}" + (f"    ours is better by {ratio}" if ratio else ""))
+    for who, figure, ratio, spread in _rows(outcome):
+        lines.append(f"    {who:<22}{figure:>12}" + (f"    ours is better by {ratio} ({spread})" if ratio else ""))
     lines += [f"    {verdict.label}: {verdict.words}" for verdict in outcome.verdicts]
     return "\n".join(lines)
 
@@ -70,9 +73,11 @@ def write(
     )
     text += [f"Left out: {reason}.\n" for reason in left_out]
     for outcome in outcomes:
-        text.append(f"\n## {outcome.entry.title}\n\n| | median, {outcome.entry.unit.value} | ours is better by |\n")
-        text.append("|---|---|---|\n")
-        text += [f"| {who} | {figure} | {ratio} |\n" for who, figure, ratio in _rows(outcome)]
+        text.append(
+            f"\n## {outcome.entry.title}\n\n| | median, {outcome.entry.unit.value} | ours is better by | by round |\n"
+        )
+        text.append("|---|---|---|---|\n")
+        text += [f"| {' | '.join(row)} |\n" for row in _rows(outcome)]
         if outcome.verdicts:
             text.append("\n")
         text += [f"- {verdict.words}: {verdict.label}\n" for verdict in outcome.verdicts]

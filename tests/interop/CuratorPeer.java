@@ -46,6 +46,7 @@ public final class CuratorPeer {
     private final Map<String, ExecutorService> workers = new ConcurrentHashMap<>();
     private final Map<String, Closeable> elections = new ConcurrentHashMap<>();
     private final Map<String, InterProcessMutex> locks = new ConcurrentHashMap<>();
+    private final Caches caches = new Caches();
 
     private CuratorPeer(PrintStream out) {
         this.out = out;
@@ -156,7 +157,7 @@ public final class CuratorPeer {
             case "bench.failover":
                 return failover(command, path);
             default:
-                throw new IllegalArgumentException("unknown command: " + command);
+                return caches.obey(command, client(command));
         }
     }
 

@@ -37,7 +37,7 @@ PACKAGES: Final = "default-jdk-headless libcurator-recipes-java"
 _JARS: Final = Path("/usr/share/java")
 # The manifests of Debian's jars name the jars that they need in turn. slf4j-nop keeps Curator's log quiet.
 _NEEDED: Final = ("curator-recipes.jar", "zookeeper.jar", "jackson-databind.jar", "slf4j-nop.jar")
-_SOURCE: Final = Path(__file__).with_name("CuratorPeer.java")
+_SOURCES: Final = tuple(Path(__file__).with_name(name) for name in ("CuratorPeer.java", "Caches.java"))
 _ANSWER_LIMIT: Final = 30.0
 _END_LIMIT: Final = 5.0
 
@@ -65,6 +65,8 @@ class _Node(BaseModel):
     data: str = ""
     identity: str = ""
     leads: bool = False
+    czxid: int = 0
+    mzxid: int = 0
 
 
 class _Result(BaseModel):
@@ -75,6 +77,9 @@ class _Result(BaseModel):
     participants: list[_Node] = []
     seconds: float | list[float] = 0.0
     handoffs: int = 0
+    done: bool = False
+    nodes: list[_Node] = []
+    events: list[str] = []
 
 
 class _Answer(BaseModel):
@@ -99,7 +104,7 @@ def _class_path() -> str:
 def _compiled() -> Path:
     """Directory of the compiled peer; compiles it if this version has not been yet."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zkrecipes"
-    version = hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:16]
+    version = hashlib.sha256(b"".join(source.read_bytes() for source in _SOURCES)).hexdigest()[:16]
     target = cache / f"curator-peer-{version}"
     if target.is_dir():
         return target
@@ -107,7 +112,7 @@ def _compiled() -> Path:
     fresh = Path(tempfile.mkdtemp(dir=cache))
     try:
         subprocess.run(
-            ["javac", "-nowarn", "-d", str(fresh), "-cp", _class_path(), str(_SOURCE)],
+            ["javac", "-nowarn", "-d", str(fresh), "-cp", _class_path(), *map(str, _SOURCES)],
             check=True,
             capture_output=True,
             text=True,
@@ -263,8 +268,6 @@ class CuratorPeer:
             return ""
         self._log.seek(0)
         return self._log.read().decode(errors="replace")[-2000:]
-
-    # What Curator can do
 
     def lock(self, path: str, identity: str = "") -> CuratorLock:
         """An InterProcessMutex with a thread of its own; `identity` becomes its node's data."""
