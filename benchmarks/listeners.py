@@ -23,7 +23,6 @@ from zkrecipes.testing.raw import RawClient, create_payload
 
 _LIMIT: Final = 60.0
 _REST: Final = 0.0005  # between two writes: every thread sleeps again, as in a service where little happens
-_PLAIN_WRITES: Final = 200
 _WRITE: Final = "the write alone"
 _FLOOR: Final = "raw watch and read"
 _BRANCHES: Final = 100
@@ -74,25 +73,40 @@ class Writes:
         self._raw.receive()
         return self._at - start
 
-    def median(self, seconds: float) -> float:
-        """Median of all writes of so many seconds, in milliseconds."""
-        end = time.perf_counter() + seconds
-        times = [self.once()]
-        while time.perf_counter() < end:
-            times.append(self.once())
-        return statistics.median(times) * 1000
+
+@final
+class _InTurn:
+    """Measures all competitors write by write in turn: a round is so short that noise would hit one of them alone."""
+
+    def __init__(self, once: dict[str, Callable[[], float]], seconds: float) -> None:
+        self._once = once
+        self._seconds = seconds
+        self._figures: dict[str, float] = {}
+
+    def median(self, who: str) -> float:
+        """Of one round, in milliseconds; the first who asks for a new one makes it."""
+        if who not in self._figures:
+            self._figures = self._round()
+        return self._figures.pop(who)
+
+    def _round(self) -> dict[str, float]:
+        times: dict[str, list[float]] = {who: [] for who in self._once}
+        order = list(self._once)
+        end = time.perf_counter() + self._seconds * len(order)
+        while not times[_WRITE] or time.perf_counter() < end:
+            for who in order:
+                times[who].append(self._once[who]())
+            order.append(order.pop(0))
+        return {who: statistics.median(each) * 1000 for who, each in times.items()}
 
 
 def _plain_write(raw: RawClient, path: str) -> float:
-    """Median raw write that nobody watches, in milliseconds."""
-    times: list[float] = []
-    for number in range(_PLAIN_WRITES):
-        payload = set_payload(path, b"%d" % number)
-        time.sleep(_REST)
-        start = time.perf_counter()
-        raw.call("setData", payload)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times) * 1000
+    """Seconds of a raw write that nobody watches."""
+    payload = set_payload(path, b"x")
+    time.sleep(_REST)
+    start = time.perf_counter()
+    raw.call("setData", payload)
+    return time.perf_counter() - start
 
 
 def _after_write(medians: dict[str, float], factor: float) -> float:
@@ -137,8 +151,9 @@ def listener_change(bench: Bench, stack: ExitStack) -> dict[str, Measure]:
         stack.enter_context(listener)
     DataWatch(bench.kazoo(stack), writes["kazoo"].path, lambda data, _stat: writes["kazoo"].told(data))
     client.create(plain, b"0", parents=True)
-    measures: dict[str, Measure] = {_WRITE: lambda: _plain_write(raw, plain)}
-    return measures | {who: functools.partial(each.median, bench.seconds) for who, each in writes.items()}
+    once = {_WRITE: lambda: _plain_write(raw, plain)} | {who: each.once for who, each in writes.items()}
+    turns = _InTurn(once, bench.seconds)
+    return {who: functools.partial(turns.median, who) for who in once}
 
 
 # --- start on a big tree ----------------------------------------------------------------------------------------------
