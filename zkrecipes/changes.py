@@ -101,17 +101,16 @@ class Consumer:
         if not self._behind:
             return []
         behind, self._behind = self._behind, {}
-        paths = sorted(behind) if len(behind) > 1 else list(behind)
-        changes = []
         nodes, told = self._mirror.nodes, self._told
-        for path in reversed(paths):
-            old, new = told.get(path), nodes.get(path)
-            if old is not None and (new is None or new.stat.czxid != old.stat.czxid):
-                del told[path]
-                changes.append(RawChange(EventKind.DELETED, path, old, None))
-        for path in paths:
+        gone = self._gone(behind)
+        behind.update(gone)
+        changes = [RawChange(EventKind.DELETED, path, told.pop(path), None) for path in sorted(gone, reverse=True)]
+        for path in sorted(behind) if len(behind) > 1 else behind:
             old, new = told.get(path), nodes.get(path)
             if new is None:
+                continue
+            if self._mirror.awaits_parent(path):
+                self._behind[path] = None
                 continue
             told[path] = new
             if old is None:
@@ -119,6 +118,20 @@ class Consumer:
             elif old.data != new.data or (not self._data and old.stat.mzxid != new.stat.mzxid):
                 changes.append(RawChange(EventKind.CHANGED, path, old, new))
         return changes
+
+    def _gone(self, behind: dict[str, None]) -> dict[str, None]:
+        """What was told, and is to be told as deleted."""
+        nodes, told = self._mirror.nodes, self._told
+        gone: dict[str, None] = {}
+        for path in behind:
+            old, new = told.get(path), nodes.get(path)
+            if old is not None and (new is None or new.stat.czxid != old.stat.czxid):
+                gone[path] = None
+        for path in tuple(gone):
+            # What is already new below a node that goes, since it was read first: to tell that node's end alone would
+            # be wrong for whoever drops what is below it. So it goes, too, and comes again.
+            gone.update(dict.fromkeys(each for each in self._mirror.descendants(path) if each in told))
+        return gone
 
     def untold(self, change: RawChange) -> None:
         """It could not be told this change after all: what was told before still stands."""

@@ -7,7 +7,7 @@ from typing import Any, final
 
 from zkrecipes.port import Stat
 
-__all__ = ["Known", "Seen"]
+__all__ = ["Known", "Seen", "parent_of"]
 
 
 @final

@@ -84,6 +84,7 @@ class ListenerState(Generic[T]):
         self._callbacks: dict[object, list[_Callback]] = {}
         self._consumer = self.consumer()
         self.mirror.observers.append(self._touched)
+        self._begun = False
         self._scheduled = False
         self._told_initialized = False
         self._told_fresh = True
@@ -95,6 +96,7 @@ class ListenerState(Generic[T]):
     async def start(self, timeout: Timeout | DefaultTimeout) -> None:
         """Begin, and wait for the first state. If it fails, nothing is left."""
         self.check_open()
+        self._begun = True
         try:
             await self.mirror.start(self.core.deadline(timeout))
             for root in self.mirror.scope.roots:
@@ -129,7 +131,7 @@ class ListenerState(Generic[T]):
 
     def _check_running(self) -> None:
         self.check_open()
-        if not self.mirror.started:
+        if not self._begun:
             message = f"the listener of {self.mirror.label} has not been started; use `with listener:`, or start()"
             raise ClosedError(message, path=self.mirror.label)
 

@@ -3,8 +3,7 @@
 Promises: the newest state is always reached; what is known of a node never goes backwards; a node that was made again
 (another czxid) is known as another one, also when that happened while nobody was connected.
 
-Does not promise: each state in between. A watch carries no data; it says "look again", and what is read then may be
-several changes later.
+Does not promise: each state in between. A watch says "look again", and what is read then may be several changes later.
 
 How: arm first, then read, so that what changes behind the reading is told. What is told marks nodes *dirty*; a dirty
 node is read again, and one that is told while it is being read is read once more. Answers are taken in the order of the
@@ -12,9 +11,8 @@ requests, which is the order in which the server gave them. After each connectio
 the server keeps no watches for a connection that has ended. zxids decide what is new; `version` and `cversion` start
 again with each node and may be equal for different ones.
 
-Source: Curator's CuratorCache (persistent recursive watch first, then read). We differ: czxid and mzxid are compared
-where it compares versions; children are read by the hundred with one request; nodes that may not be read are polled,
-since no watch tells of a changed ACL; state says whether it is fresh.
+Source: Curator's CuratorCache (watch first, then read). We differ: czxid and mzxid are compared where it compares
+versions; nodes are read by the hundred; what may not be read is polled, since no watch tells of a changed ACL.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from zkrecipes.calls import Call, Unsettled
 from zkrecipes.core import Core
 from zkrecipes.errors import NodeNotFoundError, ZkRecipesError
 from zkrecipes.flow import Pending, first_of
-from zkrecipes.known import Known, Seen
+from zkrecipes.known import Known, Seen, parent_of
 from zkrecipes.port import Children, Exists, Get, NodeEvent, Request, Stat
 from zkrecipes.reading import WINDOW, Again, Reader
 from zkrecipes.scope import Scope
@@ -53,13 +51,12 @@ class Mirror:
         core: The client's.
         scope: Which nodes.
         data: Whether the nodes' data is wanted.
-        persistent: Whether to use persistent recursive watches, where the server has them; one-shot ones otherwise. A
-            one-shot watch on a single node is armed by the very request that reads it.
-        judge: Tells of which of these nodes something is wanted; of the others nothing below them is, either.
+        persistent: Whether to use persistent recursive watches, where the server has them; one-shot ones otherwise.
+        judge: Which nodes are wanted; what is below the others is not, either.
         label: What errors call it.
 
     Attributes:
-        nodes: What is known, by full path, in no order. Only looked at from outside.
+        nodes: What is known, by full path, in no order.
         refused: Nodes that may not be read, and why. What was known of them before stays in `nodes`.
         fresh: Whether everything has been read in this connection, and is watched.
         initialized: Whether it has been fresh once.
@@ -104,13 +101,10 @@ class Mirror:
         self._poll_at = NEVER
         self._kept: Pending[None] | None = None
 
-    # --- its life -------------------------------------------------------------------------------------------------
-
     async def start(self, deadline: Deadline) -> None:
-        """Begin, and wait until the first state is complete. May be called again; then it only waits.
+        """Begin, and wait until the first state is complete; UnavailableError if no server answers in time.
 
-        Raises:
-            UnavailableError: No server answered in time. It goes on trying until it is closed.
+        May be called again, and goes on trying until it is closed.
         """
         session = self._session
         if self._kept is None:
@@ -124,10 +118,14 @@ class Mirror:
                 raise session.unavailable(self.label)
             await first_of(self.changed, session.changed, self._kept, until=deadline.at)
 
-    @property
-    def started(self) -> bool:
-        """Whether it has begun."""
-        return self._kept is not None
+    def descendants(self, path: str) -> list[str]:
+        """What is known below a node."""
+        return self._known.descendants(path)
+
+    def awaits_parent(self, path: str) -> bool:
+        """Whether a node was read before its parent, which must be there, too."""
+        parent = parent_of(path)
+        return parent not in self.nodes and parent not in self.refused and self.scope.covers(parent)
 
     async def close(self, seconds: float) -> None:
         """End it, here and on the server; what takes longer than so many seconds is done in the background."""
