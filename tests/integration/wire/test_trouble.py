@@ -175,6 +175,20 @@ def test_an_unknown_kazoo_is_used_by_its_public_api(zkr_server: Server, monkeypa
     assert isinstance(link.transport, PublicTransport)
 
 
+def test_a_kazoo_whose_events_take_another_way_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = ConnectionHandler._read_watch_event
+
+    class Changed(ConnectionHandler):  # type: ignore[misc]
+        def _read_socket(self, read_timeout: float) -> Any:
+            header, buffer, offset = self._read_header(read_timeout)
+            if header.xid == -1:
+                return read(self, buffer, offset)
+            return self._read_response(header, buffer, offset)
+
+    monkeypatch.setattr("kazoo.client.ConnectionHandler", Changed)
+    assert not supported_internals(KazooClient())
+
+
 def test_a_missing_attribute_is_noticed() -> None:
     kazoo = KazooClient()
     del kazoo._connection._connection_routine

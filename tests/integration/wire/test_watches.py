@@ -11,6 +11,7 @@ from kazoo.client import KazooClient
 
 import zkrecipes as zkr
 from tests.integration.wire.link import KINDS, Link, borrowing, linked, own, started
+from zkrecipes.flow import first_of
 from zkrecipes.port import (
     AddWatch,
     Children,
@@ -19,6 +20,7 @@ from zkrecipes.port import (
     Delete,
     Exists,
     Get,
+    Kind,
     NodeEvent,
     ReadMany,
     RemoveWatches,
@@ -28,6 +30,7 @@ from zkrecipes.port import (
 )
 from zkrecipes.testing import FaultProxy, Server, wait_until
 from zkrecipes.watching import follow, unfollow
+from zkrecipes.wire_codec import Opcode
 
 CREATED, DELETED, CHANGED, CHILDREN = NodeEvent
 
@@ -214,6 +217,43 @@ def test_events_come_in_order_with_answers(kind: str, zkr_server: Server, root: 
             (what, f"{root}/{number}") for number in range(20) for _ in range(3) for what in ("event", "answer")
         ]
         assert order == expected
+
+
+def test_a_server_without_such_watches_says_so_and_costs_one_connection(
+    zkr_server: Server, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An operation that no server knows, as 106 is before 3.6: it refuses, and closes the connection behind that.
+    monkeypatch.setattr(Opcode, "ADD_WATCH", 9999)
+    with own(zkr_server.hosts) as link:
+        link.ask(Create(f"{root}/mine", b"", Kind.EPHEMERAL))
+        assert link.ask(AddWatch(root)) == (Code.UNIMPLEMENTED, -1)
+        link.events.wait_for("connected", 2)
+        assert link.ask(Exists(f"{root}/mine")) is not None
+        assert len({entry[1] for entry in link.events.all("connected")}) == 1
+
+
+def test_events_and_answers_step_on_the_thread_that_brings_them(
+    zkr_server: Server, root: str, other: KazooClient
+) -> None:
+    with zkr.connect(zkr_server.hosts) as client:
+        runtime, session = client.core.runtime, client.core.session
+        names: list[str] = []
+
+        async def follow_node() -> None:
+            for _ in range(3):
+                call = session.call(Get(root, watch=True))
+                await first_of(call)
+                names.append(threading.current_thread().name)
+                if call.watch is not None:
+                    await first_of(call.watch)
+                names.append(threading.current_thread().name)
+
+        done = runtime.spawn(follow_node(), "follow")
+        for number in range(3):
+            wait_until(lambda count=2 * number + 1: len(names) == count, 5.0, "it watches")  # type: ignore[misc]
+            other.set(root, b"x")
+        wait_until(lambda: done.done, 5.0, "the last event")
+        assert {name.rpartition("-")[0] for name in names} == {"zkrecipes-connection"}
 
 
 def test_a_one_shot_watch_on_the_root_of_a_persistent_one_replaces_it(
