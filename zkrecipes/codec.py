@@ -189,8 +189,8 @@ def revealed(adapter: Any, value: object) -> Any:
     """
     # pydantic masks secrets in JSON, and nothing turns that off. In Python's own types it leaves them whole, at the
     # same places: so both are taken, and walked side by side.
-    masked = adapter.dump_python(value, mode="json", by_alias=True, round_trip=True)
-    return _reveal(masked, adapter.dump_python(value, by_alias=True, round_trip=True))
+    masked = adapter.dump_python(value, mode="json", by_alias=True, round_trip=True, warnings=False)
+    return _reveal(masked, adapter.dump_python(value, by_alias=True, round_trip=True, warnings=False))
 
 
 def _reveal(masked: Any, clear: Any) -> Any:
