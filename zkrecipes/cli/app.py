@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from zkrecipes.cli import doctor, elect, lock, server
+from zkrecipes.cli import doctor, elect, lock, server, watch
 from zkrecipes.cli.child import SIGNALLED, InterruptedBySignal
 from zkrecipes.cli.output import UsageProblem, out, status_of, usage_errors
 from zkrecipes.cli.settings import AUTH_FORMS, Settings, parse_auth, set_up_logging
@@ -25,7 +25,7 @@ EPILOG: Final = (
 
 app = typer.Typer(
     name="zkrecipes",
-    help="Locks and leader election on ZooKeeper, from the shell.",
+    help="Locks, elections, listeners and configuration on ZooKeeper, from the shell.",
     epilog=EPILOG,
     no_args_is_help=True,
     add_completion=False,
@@ -34,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(lock.app, name="lock")
 app.add_typer(elect.app, name="elect")
+app.command("watch")(watch.watch)
 app.command("server")(server.server)
 app.command("doctor")(doctor.doctor)
 
@@ -68,7 +69,7 @@ def root(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; may also follow the verb.")] = False,
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Log more to the standard error.")] = 0,
 ) -> None:
-    """Locks and leader election on ZooKeeper, from the shell."""
+    """Locks, elections, listeners and configuration on ZooKeeper, from the shell."""
     out.json = as_json
     set_up_logging(verbose)
     credentials = tuple(parse_auth(text) for text in auth or ())
