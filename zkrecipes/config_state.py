@@ -163,10 +163,11 @@ class ConfigState(Force[M]):
     def close(self) -> Script[None]:
         """End it, here and on the server; what is in force can still be read."""
         with self.core.runtime.lock:
+            fresh = self.in_force is not None and self.freshness() is Freshness.FRESH
             self.closed = True
             self._report.close()
             self._tell_changed()
-        if self.freshness() is Freshness.FRESH:
+        if fresh:
             self._save()  # its age counts from now on
         yield self._end()
 
