@@ -28,6 +28,7 @@ from zkrecipes.flow import Pending, first_of
 from zkrecipes.known import Known, Seen, parent_of
 from zkrecipes.port import Children, Exists, Get, NodeEvent, Request, Stat
 from zkrecipes.reading import WINDOW, Again, Reader
+from zkrecipes.rounds import Rounds
 from zkrecipes.scope import Scope
 from zkrecipes.timing import NEVER, Deadline
 from zkrecipes.watching import follow, forget, unfollow
@@ -40,8 +41,6 @@ DEEP: Final = 4
 """With LIST: every child is looked at again, not only the new ones."""
 ALL: Final = DATA | LIST | DEEP
 
-POLL, LONGEST_POLL = 1.0, 30.0
-
 
 @final
 class Mirror:
@@ -53,6 +52,7 @@ class Mirror:
         data: Whether the nodes' data is wanted.
         persistent: Whether to use persistent recursive watches, where the server has them; one-shot ones otherwise.
         judge: Which nodes are wanted; what is below the others is not, either.
+        audit: Seconds between two looks at everything, whether or not something was told (rounds.py).
         label: What errors call it.
 
     Attributes:
@@ -73,6 +73,7 @@ class Mirror:
         data: bool = True,
         persistent: bool = True,
         judge: Judge | None = None,
+        audit: float | None = None,
         label: str = "",
     ) -> None:
         self.scope = scope
@@ -97,8 +98,7 @@ class Mirror:
         self._woken: Pending[None] = Pending()
         self._calls: dict[tuple[str, int], Call[Any]] = {}
         self._reader = Reader(core.session, self.closed)
-        self._poll = POLL
-        self._poll_at = NEVER
+        self._rounds = Rounds(core.runtime, audit)
         self._kept: Pending[None] | None = None
 
     async def start(self, deadline: Deadline) -> None:
@@ -193,21 +193,23 @@ class Mirror:
         session = self._session
         # Even if something is dirty already: where writers never rest, that is always so.
         self._set_fresh(fresh=True)
+        self._rounds.audited(len(self.nodes))
         while not self.closed.done:
             if broken.done or not session.usable:
                 self._set_fresh(fresh=False)
                 return
-            if self._runtime.now() >= self._poll_at:
-                self._poll = min(self._poll * 2, LONGEST_POLL)
-                self._poll_at = self._runtime.now() + self._poll
-                for path in self.refused:
+            audit = self._rounds.audit_due()
+            if audit or self._rounds.poll_due():
+                for path in self.scope.roots if audit else self.refused:
                     self._mark(path, ALL)
+                if audit:
+                    self._rounds.audited(len(self.nodes))
             if self._dirty:
                 dirty, self._dirty = self._dirty, {}
                 await self._look(dirty)
                 continue
             self._woken = Pending()
-            await first_of(self._woken, broken, session.changed, self.closed, until=self._poll_at)
+            await first_of(self._woken, broken, session.changed, self.closed, until=self._rounds.at)
 
     def _set_fresh(self, *, fresh: bool) -> None:
         if fresh and not self.initialized:
@@ -378,15 +380,14 @@ class Mirror:
         self.refused[path] = error
         if not told:
             # No watch tells when an ACL has changed, so it is asked for again and again.
-            self._poll = POLL
-            self._poll_at = self._runtime.now() + self._poll
+            self._rounds.refused()
             self._tell(None)
 
     def _allowed(self, path: str) -> None:
         if self.refused.pop(path, None) is not None:
             self._tell(None)
         if not self.refused:
-            self._poll_at = NEVER
+            self._rounds.allowed()
 
     def _tell(self, path: str | None) -> None:
         self.version += 1

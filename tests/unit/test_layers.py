@@ -31,7 +31,7 @@ RECIPES: Final = (
     ("session",),
     ("watching",),
     ("nodes",),
-    ("core", "contention", "reading", "admission", "known"),
+    ("core", "contention", "reading", "admission", "known", "rounds"),
     ("operations", "handoff", "survey", "config_store", "mirror"),
     ("leadership", "changes", "config_draft"),
     ("listening", "config_writes"),
