@@ -30,6 +30,7 @@ __all__ = [
     "CuratorSelector",
     "Participant",
     "PeerError",
+    "class_path",
     "missing",
 ]
 
@@ -97,7 +98,8 @@ def missing() -> str | None:
     return f"no Curator peer: {', '.join(lacking)} not found; install with: apt-get install {PACKAGES}"
 
 
-def _class_path() -> str:
+def class_path() -> str:
+    """Curator, the ZooKeeper client, and what they need."""
     return os.pathsep.join(str(_JARS / name) for name in _NEEDED)
 
 
@@ -112,7 +114,7 @@ def _compiled() -> Path:
     fresh = Path(tempfile.mkdtemp(dir=cache))
     try:
         subprocess.run(
-            ["javac", "-nowarn", "-d", str(fresh), "-cp", _class_path(), *map(str, _SOURCES)],
+            ["javac", "-nowarn", "-d", str(fresh), "-cp", class_path(), *map(str, _SOURCES)],
             check=True,
             capture_output=True,
             text=True,
@@ -162,11 +164,10 @@ class CuratorPeer:
         if reason is not None:
             raise PeerError(reason)
         command = ["java", "-Xshare:auto", "-XX:TieredStopAtLevel=4", "-Xmx256m"]
-        command += ["-cp", os.pathsep.join((str(_compiled()), _class_path())), "CuratorPeer"]
+        command += ["-cp", os.pathsep.join((str(_compiled()), class_path())), "CuratorPeer"]
         self._log = tempfile.TemporaryFile()  # closed in __exit__
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
-        )
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._log, text=True)
         self._reader = threading.Thread(target=self._read, name="curator-peer", daemon=True)
         self._reader.start()
         try:
