@@ -162,7 +162,8 @@ class ListenerState(Generic[T]):
                 entries.remove(entry)
 
     def _touched(self, _path: str | None) -> None:
-        if not self._scheduled and not self.mirror.closed.done:
+        # Not when the client is being closed: "stale" would be the last word of a state that nobody wants any more.
+        if not (self._scheduled or self.mirror.closed.done or self.core.session.closed):
             self._scheduled = True
             self.core.runtime.dispatch(self, self._tell_all)
 
