@@ -18,6 +18,7 @@ Nodes: see zkrecipes.config_types. The document is plain JSON, YAML or TOML, whi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, final
@@ -32,7 +33,7 @@ from zkrecipes.config_layers import Env, File, Global, Layer, Overrides
 from zkrecipes.config_model import Difference, FieldError
 from zkrecipes.config_releases import Publisher, Script
 from zkrecipes.config_types import Canary, CanaryStatus, Instance, InstanceStatus, Release, RolloutStatus
-from zkrecipes.config_view import ConfigView, make_publisher, make_state
+from zkrecipes.config_view import ConfigView, checked_layout, make_publisher, make_state
 from zkrecipes.core import DEFAULT, DefaultTimeout
 from zkrecipes.flow import refuse_event_loop
 from zkrecipes.handle import core_of
@@ -86,13 +87,13 @@ class _Verbs(Generic[M]):
         try:
             while True:
                 try:
-                    algorithm = script.send(answer) if error is None else script.throw(error)
+                    step = script.send(answer) if error is None else script.throw(error)
                 except StopIteration as stop:
                     result: T = stop.value
                     return result
                 answer, error = None, None
                 try:
-                    answer = self._client.run(algorithm)
+                    answer = step() if callable(step) else self._client.run(step)
                 except BaseException as raised:  # noqa: BLE001 - whatever it is, it belongs to the script
                     error = raised
         finally:
@@ -242,9 +243,7 @@ class Config(ConfigView[M], _Verbs[M]):
         instance: Instance | None = None,
         keep: int = 50,
     ) -> None:
-        if layout != "document":
-            message = f"layout must be 'document', not {layout!r}"
-            raise ValueError(message)
+        checked_layout(layout)
         self._client = client
         self._state = make_state(
             core_of(client, aio=False),
@@ -256,6 +255,7 @@ class Config(ConfigView[M], _Verbs[M]):
             format_=format,
             instance=instance,
             keep=keep,
+            background=partial(client.core.runtime.dispatch, object()),
         )
         self._publisher = self._state.publisher
 

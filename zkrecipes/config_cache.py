@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ class Cache:
 
     def __init__(self, file: Path, path: str) -> None:
         self.file = file
+        self.lock = threading.Lock()
+        """Whoever saves holds it from before he looks what to save, so that the newest is saved last."""
         self._path = path
 
     def save(self, document: Seen, shared: Mapping[str, Seen | None]) -> None:

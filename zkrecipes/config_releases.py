@@ -1,7 +1,8 @@
 """Publishing, history, roll-back and roll-out, step by step, for every driver. Driver-free.
 
 Each verb is a *script*: a generator that yields algorithms and is sent their results. The algorithms run under the step
-lock; what stands between them (parsing, validating by the user's model, comparing, compressing) does not.
+lock; what stands between them (parsing, validating by the user's model, comparing, compressing) does not. A script may
+yield a plain function, too: one that waits for the disk, and so must not run on an event loop.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ __all__ = ["Publisher", "Script"]
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
-Script = Generator[Algorithm[Any], Any, T]
+Script = Generator[Algorithm[Any] | Callable[[], Any], Any, T]
 Seconds = Timeout | DefaultTimeout
 
 

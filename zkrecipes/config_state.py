@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar, final
 
 from pydantic import BaseModel
@@ -19,7 +20,7 @@ from zkrecipes.config_cache import Cache, CacheError
 from zkrecipes.config_callbacks import Callbacks, ConfigChange
 from zkrecipes.config_canary import CanaryWatch
 from zkrecipes.config_force import Force, Freshness
-from zkrecipes.config_layers import Global, Layer, local_parts
+from zkrecipes.config_layers import Global, Layer, Part, local_parts
 from zkrecipes.config_records import encode_status
 from zkrecipes.config_releases import Publisher, Script
 from zkrecipes.config_report import Report
@@ -49,11 +50,13 @@ class Wishes:
         layers: As given.
         cache: Where to keep the last good documents.
         defaults: Whether to start from the defaults if need be.
+        background: Runs what waits for the disk, soon.
     """
 
     layers: tuple[Layer, ...]
     cache: Cache | None
     defaults: bool
+    background: Callable[[Callable[[], None]], None]
 
 
 @final
@@ -92,14 +95,23 @@ class ConfigState(Force[M]):
         deadline = self.core.deadline(timeout)
         self.check_not_closed()
         if self._mirror is None:
-            self.builder.local = local_parts(self._wishes.layers, self.builder.model)
+            self.builder.local = yield self._read_local
             self._warn()
         try:
             yield self._begin(deadline)
         except (UnavailableError, NodeNotFoundError, AccessDeniedError, ConfigRejectedError) as error:
-            if self.in_force is None and not self._stand_in(error):
+            if self.in_force is None and not (yield partial(self._stand_in, error)):
                 yield self._end()
                 raise
+        except GeneratorExit:
+            raise
+        except BaseException:
+            if self.in_force is None:
+                yield self._end()
+            raise
+
+    def _read_local(self) -> list[Part]:
+        return local_parts(self._wishes.layers, self.builder.model)
 
     def _warn(self) -> None:
         if not self.builder.model.frozen:
@@ -168,7 +180,7 @@ class ConfigState(Force[M]):
             self._report.close()
             self._tell_changed()
         if fresh:
-            self._save()  # its age counts from now on
+            yield self._save  # its age counts from now on
         yield self._end()
 
     async def _end(self) -> None:
@@ -294,8 +306,8 @@ class ConfigState(Force[M]):
             self._settle_first()
         logger.info("%s: version %d is in force%s", self.label, new.version, " (canary)" if new.rollout else "")
         self._tell_report()
-        if new.rollout is None:
-            self._save()
+        if new.rollout is None and self._wishes.cache is not None:
+            self._wishes.background(self._keep)
         if change is not None:
             self.callbacks.tell(change)
 
@@ -308,20 +320,30 @@ class ConfigState(Force[M]):
             self._canary.abort(rollout, str(rejection))
         self.callbacks.reject(rejection)
 
-    def _save(self) -> None:
-        cache, in_force = self._wishes.cache, self.in_force
-        if cache is None or in_force is None or in_force.origin is not Origin.NODE or in_force.rollout is not None:
+    def _keep(self) -> None:
+        self._save(last=False)
+
+    def _save(self, *, last: bool = True) -> None:
+        """Write the cache; after the last time, at the end, nothing touches the file any more."""
+        cache = self._wishes.cache
+        if cache is None:
             return
-        document = in_force.look.document
-        if document is None:
-            return
-        try:
-            cache.save(document, in_force.look.shared)
-            self.cache_trouble = ""
-        except CacheError as trouble:
-            if not self.cache_trouble:
-                logger.warning("%s: %s", self.label, trouble)
-            self.cache_trouble = str(trouble)
+        with cache.lock:
+            in_force = self.in_force
+            if self.closed and not last:
+                return
+            if in_force is None or in_force.origin is not Origin.NODE or in_force.rollout is not None:
+                return
+            document = in_force.look.document
+            if document is None:
+                return
+            try:
+                cache.save(document, in_force.look.shared)
+                self.cache_trouble = ""
+            except CacheError as trouble:
+                if not self.cache_trouble:
+                    logger.warning("%s: %s", self.label, trouble)
+                self.cache_trouble = str(trouble)
 
     def _tell_report(self) -> None:
         in_force, rejection, instance = self.in_force, self.rejection, self.builder.instance

@@ -24,7 +24,7 @@ from zkrecipes.core import Core
 from zkrecipes.health import Health
 from zkrecipes.hold import Registration
 
-__all__ = ["ConfigView", "make_publisher", "make_state"]
+__all__ = ["ConfigView", "checked_layout", "make_publisher", "make_state"]
 
 M = TypeVar("M", bound=BaseModel)
 V = TypeVar("V")
@@ -33,6 +33,17 @@ V = TypeVar("V")
 def utc_now() -> str:
     """The time of day, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def checked_layout(layout: str) -> None:
+    """Check a layout.
+
+    Raises:
+        ValueError: There is none of this name.
+    """
+    if layout != "document":
+        message = f"layout must be 'document', not {layout!r}"
+        raise ValueError(message)
 
 
 def make_publisher(core: Core, path: str, model: type[M] | None, *, format_: str, keep: int) -> Publisher[M]:
@@ -51,6 +62,7 @@ def make_state(
     format_: str,
     instance: Instance | None,
     keep: int,
+    background: Callable[[Callable[[], None]], None],
 ) -> ConfigState[M]:
     """The service of a configuration. Arguments as of Config."""
     if model is None:
@@ -66,7 +78,7 @@ def make_state(
         raise TypeError(message)
     builder = Builder(publisher.drafts, given if given.id else replace(given, id=core.identity))
     kept = None if cache is None else Cache(Path(cache), publisher.store.places.document)
-    wishes = Wishes(checked_layers(layers), kept, start == "defaults")
+    wishes = Wishes(checked_layers(layers), kept, start == "defaults", background)
     return ConfigState(core, publisher, builder, wishes, utc_now)
 
 
