@@ -23,7 +23,7 @@ from typing import Any, Final, final
 from zkrecipes.admission import Admission, Judge
 from zkrecipes.calls import Call, Unsettled
 from zkrecipes.core import Core
-from zkrecipes.errors import NodeNotFoundError, ZkRecipesError
+from zkrecipes.errors import ClosedError, NodeNotFoundError, ZkRecipesError
 from zkrecipes.flow import Pending, first_of
 from zkrecipes.known import Known, Seen, parent_of
 from zkrecipes.port import Children, Exists, Get, NodeEvent, Request, Stat
@@ -112,8 +112,10 @@ class Mirror:
             self._kept = self._runtime.spawn(self._keep(), f"mirror of {self.label}")
         while not self.initialized:
             session.check_open(self.label)
-            if self._kept.failed:
-                self._kept.result()
+            if self._kept.done:
+                self._kept.result()  # where it has failed, its error
+                message = f"the listener of {self.label} was closed before its first state was complete"
+                raise ClosedError(message, path=self.label)
             if deadline.passed(self._runtime.now()):
                 raise session.unavailable(self.label)
             await first_of(self.changed, session.changed, self._kept, until=deadline.at)
