@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import tomllib
 import zlib
 from collections.abc import Callable
@@ -33,6 +34,8 @@ MAX_VALUES: Final = 1_000_000
 """Values in one document, each use of a YAML anchor counted: ten lines of YAML can stand for a billion."""
 
 _GZIP: Final = b"\x1f\x8b"
+_TOML_HEADER: Final = re.compile(r"^[ \t]*\[[^\],\n]*", re.MULTILINE)
+_TOML_SEPARATOR: Final = re.compile(r"[,{\n]")
 
 
 class DocumentError(ValueError):
@@ -140,6 +143,10 @@ def _yaml(text: str) -> Any:
 
 
 def _toml(text: str) -> Any:
+    # tomllib's time for a dotted name grows with the square of its length: a kilobyte of dots is seconds.
+    names = [*_TOML_HEADER.findall(text), *(_TOML_SEPARATOR.split(part)[-1] for part in text.split("="))]
+    if any(name.count(".") > MAX_DEPTH for name in names):
+        raise RecursionError
     return tomllib.loads(text)
 
 

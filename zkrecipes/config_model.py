@@ -105,7 +105,8 @@ def fields_of(type_: Any) -> dict[str, Field] | None:
             found[field.key] = field
             found.setdefault(name, field)
         return found
-    if dataclasses.is_dataclass(type_) or typing.is_typeddict(type_):
+    # Not typing.is_typeddict(), which does not know those of typing_extensions.
+    if dataclasses.is_dataclass(type_) or hasattr(type_, "__required_keys__"):
         return {name: Field(name, name, hint) for name, hint in typing.get_type_hints(type_).items()}
     return None
 
@@ -222,16 +223,19 @@ class ModelType(Generic[M]):
         if not isinstance(path, str):
             message = f"path must be a str such as 'database.pool_size', not {type(path).__name__}"
             raise TypeError(message)
-        fields = self.fields
+        fields, annotation = self.fields, None
         for part in path.split("."):
             if fields is None:
-                break  # within a mapping or a list: its keys come and go
+                break  # within a mapping: its keys come and go
+            if part.isdecimal() and any(each is list or each is tuple for each in _parts(annotation)):
+                continue  # a place in a list of models
             names = {field.name: field for field in fields.values()}
             if part not in names:
                 known = ", ".join(sorted(names))
                 message = f"there is no field {part!r} in {path!r}; the fields there are: {known}"
                 raise ValueError(message)
-            fields = nested_fields(names[part].annotation)
+            annotation = names[part].annotation
+            fields = nested_fields(annotation)
         return path
 
     @staticmethod
