@@ -47,7 +47,7 @@ EDGE: Final = (
     ("config_callbacks", "config_canary", "config_force"),
     ("config_state",),
     ("config_view",),
-    ("config",),
+    ("config", "config_settings"),
     ("wire_events", "wire_io"),
     ("wire_check", "wire_codec", "wire_kazoo"),
     ("wire_public",),
