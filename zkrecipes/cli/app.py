@@ -8,9 +8,9 @@ from typing import Annotated, Final
 
 import typer
 
-from zkrecipes.cli import doctor, elect, lock, server, watch
+from zkrecipes.cli import config, doctor, elect, lock, server, watch
 from zkrecipes.cli.child import SIGNALLED, InterruptedBySignal
-from zkrecipes.cli.output import UsageProblem, out, status_of, usage_errors
+from zkrecipes.cli.output import MissingExtra, UsageProblem, out, status_of, usage_errors
 from zkrecipes.cli.settings import AUTH_FORMS, Settings, parse_auth, set_up_logging
 from zkrecipes.errors import ZkRecipesError
 from zkrecipes.settings import Tls
@@ -34,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(lock.app, name="lock")
 app.add_typer(elect.app, name="elect")
+app.add_typer(config.app, name="config")
 app.command("watch")(watch.watch)
 app.command("server")(server.server)
 app.command("doctor")(doctor.doctor)
@@ -87,7 +88,7 @@ def run() -> int:
         app(prog_name="zkrecipes")
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 0 if exit_.code is None else 1
-    except (ZkRecipesError, UsageProblem) as error:
+    except (ZkRecipesError, UsageProblem, MissingExtra) as error:
         status = status_of(error)
         out.error(error, status)
         return status

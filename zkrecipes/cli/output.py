@@ -14,6 +14,8 @@ from zkrecipes.errors import (
     AccessDeniedError,
     AcquireTimeoutError,
     AuthenticationError,
+    ConfigRejectedError,
+    ConflictError,
     LostError,
     OutcomeUnknownError,
     PayloadTooLargeError,
@@ -23,7 +25,7 @@ from zkrecipes.errors import (
 from zkrecipes.testing.installation import InstallationNotFoundError
 from zkrecipes.testing.process import ServerStartError
 
-__all__ = ["Output", "UsageProblem", "fail", "out", "status_of", "usage_errors"]
+__all__ = ["MissingExtra", "Output", "UsageProblem", "fail", "out", "status_of", "usage_errors"]
 
 REFUSED: Final = 1
 USAGE: Final = 2
@@ -33,11 +35,23 @@ NOT_ACQUIRED: Final = 75
 HOLD_LOST: Final = 76
 ACCESS_DENIED: Final = 77
 
+
+@final
+class UsageProblem(Exception):  # noqa: N818 - it is told to the person who typed it, as a sentence
+    """An argument is not valid."""
+
+
+@final
+class MissingExtra(Exception):  # noqa: N818 - it is told to the person who typed it, as a sentence
+    """What was asked for needs a package that is not installed."""
+
+
 # The first class that fits.
 _STATUSES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (AcquireTimeoutError, NOT_ACQUIRED),
     (UnavailableError, UNAVAILABLE),
     (InstallationNotFoundError, UNAVAILABLE),
+    (MissingExtra, UNAVAILABLE),
     (ServerStartError, UNAVAILABLE),
     (OutcomeUnknownError, OUTCOME_UNKNOWN),
     (LostError, HOLD_LOST),
@@ -46,11 +60,6 @@ _STATUSES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (PayloadTooLargeError, USAGE),
     (ZkRecipesError, REFUSED),
 )
-
-
-@final
-class UsageProblem(Exception):  # noqa: N818 - it is told to the person who typed it, as a sentence
-    """An argument is not valid."""
 
 
 @contextlib.contextmanager
@@ -100,6 +109,10 @@ class Output:
         """Say what went wrong."""
         path = getattr(error, "path", "")
         details = {"error": type(error).__name__.removesuffix("Problem"), "status": status, "path": path}
+        if isinstance(error, ConflictError):
+            details |= {"expected": error.expected, "actual": error.actual}
+        if isinstance(error, ConfigRejectedError):
+            details |= {"errors": [{"path": each.path, "message": each.message} for each in error.errors]}
         if self.json:
             typer.echo(json.dumps({"event": "error", "message": str(error), **details}), err=True)
         else:

@@ -1,0 +1,168 @@
+"""`zkrecipes config watch`: each release as it comes, with what it changes."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any, final
+
+import typer
+
+from zkrecipes.cli.config_options import DocumentPath, FormatName, Model
+from zkrecipes.cli.documents import Documents, model_errors, release_value, selector_text
+from zkrecipes.cli.output import out, usage_errors
+from zkrecipes.cli.verbs import Json, settings_of, verb
+from zkrecipes.cli.watch import until_interrupted
+from zkrecipes.client import Client
+from zkrecipes.config import ConfigReleases, Release
+from zkrecipes.config_records import decode_canary
+from zkrecipes.errors import DecodeError, ZkRecipesError
+from zkrecipes.listener import Change, NodeListener
+
+__all__ = ["watch"]
+
+RECORD_LIMIT = 5.0
+"""Seconds to look for the record of a release; what cannot be had in time is left out."""
+
+
+def watch(
+    context: typer.Context,
+    path: DocumentPath,
+    *,
+    initial: Annotated[bool, typer.Option(help="Whether to show what is there already.")] = True,
+    model: Model = None,
+    format_: FormatName = None,
+    as_json: Json = False,
+) -> None:
+    """Show each release of the document at PATH as it comes, with what it changes, and canaries, until Ctrl-C.
+
+    With --model it says, too, whether the document fits. Releases that follow one another quickly are merged.
+    """
+    with verb(as_json=as_json):
+        documents = Documents.of(path, model, format_)
+        with settings_of(context).connect() as zk:
+            with usage_errors():
+                listener = NodeListener(zk, path, f"{path}-canary")
+            shown = _Shown(documents, documents.releases(zk))
+            _follow(zk, listener, shown, initial=initial)
+
+
+def _follow(zk: Client, listener: NodeListener[bytes], shown: _Shown, *, initial: bool) -> None:
+    listener.on_created(shown.change, after_initial=not initial)
+    listener.on_changed(shown.change)
+    listener.on_deleted(shown.change)
+    listener.on_stale(lambda: shown.mark("stale", "the connection is suspended; what is shown may be old"))
+    listener.on_fresh(lambda: shown.mark("fresh", "everything has been read again"))
+    listener.on_initialized(lambda: shown.mark("watching", "waits for releases"))
+    try:
+        listener.start()
+        until_interrupted(zk, shown.broken)
+    finally:
+        listener.close()
+
+
+@final
+class _Shown:
+    """Prints releases, on the listener's callback thread.
+
+    Attributes:
+        broken: Set when nobody reads the output any more.
+    """
+
+    def __init__(self, documents: Documents, releases: ConfigReleases[Any]) -> None:
+        self.broken = threading.Event()
+        self._documents = documents
+        self._releases = releases
+
+    def change(self, change: Change[bytes]) -> None:
+        """The document, or the canary, has changed."""
+        if change.path == self._documents.path:
+            self._document(change)
+        else:
+            self._canary(change)
+
+    def mark(self, event: str, text: str) -> None:
+        """Something else has happened."""
+        self._say({"event": event}, [text])
+
+    def _document(self, change: Change[bytes]) -> None:
+        if change.new is None:
+            self._say({"event": "deleted"}, ["the document was deleted; services keep what they have"])
+            return
+        version = change.stat.version
+        release = self._record(version)
+        differences = self._documents.drafts.diff(change.old, change.new)
+        errors = model_errors(self._documents, change.new)
+        value = {
+            "event": "release",
+            "version": version,
+            "release": None if release is None else release_value(release),
+            "differences": [{**asdict(each), "old": _text(each.old), "new": _text(each.new)} for each in differences],
+            "errors": [{"path": each.path, "message": each.message} for each in errors],
+        }
+        lines = [f"version {version}  {_by(release)}"]
+        # Of the first one all fields would be new.
+        lines += [f"  {each}" for each in differences] if change.old is not None else []
+        lines += [f"  REFUSED: {each}" for each in errors]
+        self._say(value, lines)
+
+    def _canary(self, change: Change[bytes]) -> None:
+        if not change.new:
+            self._say({"event": "canary_ended"}, ["the canary has ended"])
+            return
+        try:
+            rollout = decode_canary(change.new, change.path)
+        except DecodeError as error:
+            self._say({"event": "canary", "errors": [{"path": "", "message": str(error)}]}, [str(error)])
+            return
+        errors = model_errors(self._documents, rollout.document)
+        why = f"  {rollout.reason!r}" if rollout.reason else ""
+        value = {
+            "event": "canary",
+            "id": rollout.id,
+            "base": rollout.base,
+            "who": rollout.who,
+            "reason": rollout.reason,
+            "changed": list(rollout.changed),
+            "errors": [{"path": each.path, "message": each.message} for each in errors],
+        }
+        which = selector_text(rollout.selector)
+        line = f"canary {rollout.id} for {which}  {rollout.who}{why}  changed: {', '.join(rollout.changed)}"
+        self._say(value, [line, *(f"  REFUSED: {each}" for each in errors)])
+
+    def _record(self, version: int) -> Release | None:
+        try:
+            history = self._releases.history(timeout=RECORD_LIMIT)
+        except ZkRecipesError:
+            return None
+        return next((each for each in history if each.version == version), None)
+
+    def _say(self, value: dict[str, Any], lines: list[str]) -> None:
+        now = datetime.now().astimezone()
+        first, *others = lines
+        with self._writing():
+            out.value(
+                {**value, "at": now.isoformat(), "path": self._documents.path}, [f"{now:%H:%M:%S}  {first}", *others]
+            )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            self.broken.set()
+
+
+def _by(release: Release | None) -> str:
+    if release is None:
+        return "written by another tool, or its record is gone"
+    to = "" if release.rolled_back_to is None else f" to {release.rolled_back_to}"
+    reason = f"  {release.reason!r}" if release.reason else ""
+    return f"{release.source}{to} by {release.who or 'another tool'}{reason}"
+
+
+def _text(value: Any) -> Any:
+    return value if value is None or isinstance(value, str | int | float | bool | list | dict) else str(value)
