@@ -117,6 +117,11 @@ class Contest:
             return None
         return 0.0 if choice < 0.55 else self.world.uniform(0.05, 1.2 * self.timeout)
 
+    @property
+    def turns(self) -> int:
+        """How often it was won."""
+        return self.exclusion.takeovers
+
     async def acquire(
         self, client: SimulatedClient, identity: str, timeout: float | None, cancel: Cancel
     ) -> Grip | Term:

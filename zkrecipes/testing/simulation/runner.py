@@ -7,6 +7,7 @@ change of the code the count begins anew.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import hashlib
 import itertools
@@ -23,18 +24,50 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, cast, final
+from typing import Final, Protocol, Self, final
 
 import zkrecipes
-from zkrecipes.testing.simulation.contest import Contest, Kind
-from zkrecipes.testing.simulation.world import Violation
+from zkrecipes.testing.simulation.contest import Contest
+from zkrecipes.testing.simulation.listening import Listening
+from zkrecipes.testing.simulation.world import Violation, World
 
-__all__ = ["Chunk", "Found", "Tally", "kind_of", "play", "run_chunk", "run_many"]
+__all__ = ["KINDS", "Chunk", "Found", "Schedule", "Tally", "kind_of", "play", "run_chunk", "run_many"]
 
 CHUNK: Final = 100
 """Schedules that a worker plays before it reports."""
 
 COLLECT_EVERY: Final = 20
+
+
+class Schedule(Protocol):
+    """What is played."""
+
+    @property
+    def kind(self) -> str:
+        """The recipe."""
+        ...
+
+    @property
+    def world(self) -> World:
+        """Its time, its chance, its trace."""
+        ...
+
+    @property
+    def turns(self) -> int:
+        """How often something happened on which its promises could have broken."""
+        ...
+
+    def play(self) -> None:
+        """Play it; Violation if a promise was broken."""
+        ...
+
+
+KINDS: Final[dict[str, Callable[[int], Schedule]]] = {
+    "lock": functools.partial(Contest, kind="lock"),
+    "election": functools.partial(Contest, kind="election"),
+    "listener": Listening,
+}
+"""What makes a schedule of each recipe from its seed."""
 
 
 @final
@@ -55,7 +88,7 @@ class Chunk:
     first: int
     count: int
     events: int = 0
-    takeovers: int = 0
+    turns: int = 0
     found: list[Found] = field(default_factory=list)
 
 
@@ -67,51 +100,51 @@ class Tally:
     done: int = 0
     seconds: float = 0.0
     events: int = 0
-    takeovers: int = 0
+    turns: int = 0
     found: list[Found] = field(default_factory=list)
 
     def add(self, chunk: Chunk) -> None:
         """Count a chunk."""
         self.done += chunk.count
         self.events += chunk.events
-        self.takeovers += chunk.takeovers
+        self.turns += chunk.turns
         self.found += chunk.found
 
 
-def kind_of(seed: int) -> Kind:
-    """Lock and election by turns."""
-    return "lock" if seed % 2 == 0 else "election"
+def kind_of(seed: int) -> str:
+    """The recipes by turns."""
+    return list(KINDS)[seed % len(KINDS)]
 
 
-def play(seed: int, kind: Kind | None = None) -> tuple[Contest, Found | None]:
+def play(seed: int, kind: str | None = None) -> tuple[Schedule, Found | None]:
     """Play one schedule, without the automatic garbage collection, which would not come at the same moment again."""
-    contest = Contest(seed, kind or kind_of(seed))
+    schedule = KINDS[kind or kind_of(seed)](seed)
     collecting = gc.isenabled()
     gc.disable()
     try:
-        contest.play()
+        schedule.play()
     except Violation as violation:
-        return contest, Found(seed, contest.kind, violation.what)
+        return schedule, Found(seed, schedule.kind, violation.what)
     except Exception as error:  # noqa: BLE001 - whatever else breaks is a finding, too
-        return contest, Found(seed, contest.kind, f"failed with {error!r}")
+        return schedule, Found(seed, schedule.kind, f"failed with {error!r}")
     finally:
         if collecting:
             gc.enable()
-    return contest, None
+    return schedule, None
 
 
-def run_chunk(span: tuple[int, int], kind: Kind | None = None) -> Chunk:
+def run_chunk(span: tuple[int, int], kind: str | None = None) -> Chunk:
     """Play `span[1]` schedules from seed `span[0]` on."""
     first, count = span
     chunk = Chunk(first, count)
     with quiet():
         for seed in range(first, first + count):
-            contest, found = play(seed, kind)
-            chunk.events += contest.world.events
-            chunk.takeovers += contest.exclusion.takeovers
+            schedule, found = play(seed, kind)
+            chunk.events += schedule.world.events
+            chunk.turns += schedule.turns
             if found is not None:
                 chunk.found.append(found)
-            del contest
+            del schedule
             if seed % COLLECT_EVERY == 0:
                 gc.collect()
     return chunk
@@ -175,7 +208,7 @@ class _State:
         self._path.unlink(missing_ok=True)
 
 
-def run_many(schedules: int, *, kind: Kind | None, jobs: int, fresh: bool, seconds: float | None = None) -> Tally:
+def run_many(schedules: int, *, kind: str | None, jobs: int, fresh: bool, seconds: float | None = None) -> Tally:
     """Play schedules with the seeds 0 … schedules - 1, except those that an earlier run has played.
 
     Ctrl-C stops it, and so does the end of `seconds`; what was reached is kept.
@@ -188,7 +221,7 @@ def run_many(schedules: int, *, kind: Kind | None, jobs: int, fresh: bool, secon
     spans = [(first, min(CHUNK, schedules - first)) for first in range(reached, schedules, CHUNK)]
     started, before = time.monotonic(), tally.seconds
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    chunk_of = _chunk_of_any if kind is None else _CHUNK_OF[kind]
+    chunk_of = functools.partial(run_chunk, kind=kind)
     # An executor, not a pool: it tells when a worker has died, where a pool would wait for its chunk for ever.
     pool = ProcessPoolExecutor(jobs, context, _ignore_interrupt)
     ahead: deque[Future[Chunk]] = deque()
@@ -210,24 +243,6 @@ def run_many(schedules: int, *, kind: Kind | None, jobs: int, fresh: bool, secon
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return tally
-
-
-def _chunk_of_any(span: tuple[int, int]) -> Chunk:
-    return run_chunk(span)
-
-
-def _chunk_of_locks(span: tuple[int, int]) -> Chunk:
-    return run_chunk(span, "lock")
-
-
-def _chunk_of_elections(span: tuple[int, int]) -> Chunk:
-    return run_chunk(span, "election")
-
-
-_CHUNK_OF: Final[dict[str, Callable[[tuple[int, int]], Chunk]]] = {
-    "lock": _chunk_of_locks,
-    "election": _chunk_of_elections,
-}
 
 
 def _ignore_interrupt() -> None:
@@ -274,8 +289,3 @@ class _Progress:
     ) -> None:
         if self._live or self.message:
             sys.stderr.write(f"\n{self.message}\n" if self.message else "\n")
-
-
-def kind_named(name: str) -> Kind | None:
-    """A kind by its name on the command line; None for both."""
-    return None if name == "both" else cast("Kind", name)
