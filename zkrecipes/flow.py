@@ -379,6 +379,10 @@ class Tasks:
                 pending.add_waiter(task.wake)
             if wait.until != math.inf:
                 heapq.heappush(self._timers, (wait.until, next(self._order), task, wait))
+                if len(self._timers) > 64 + 2 * len(self._alive):
+                    # Most are of waits that have ended long before their time; they would keep their tasks alive.
+                    self._timers = [timer for timer in self._timers if timer[2].wait is timer[3]]
+                    heapq.heapify(self._timers)
                 self._on_ready()
 
 

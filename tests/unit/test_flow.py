@@ -504,6 +504,24 @@ def test_a_timer_that_is_overtaken_does_not_wake_later() -> None:
 # --- pendings ----------------------------------------------------------------------
 
 
+def test_waits_that_ended_before_their_time_do_not_pile_up() -> None:
+    tasks = Tasks(_Clock(), lambda: None)
+    bell: list[Pending[None]] = [Pending()]
+
+    async def wait_long() -> None:
+        while True:
+            await first_of(bell[0], until=3600.0)
+
+    tasks.spawn(wait_long(), "waits long")
+    for _ in range(1000):
+        tasks.step_ready()
+        rung, bell[0] = bell[0], Pending()
+        rung.resolve(None)
+    assert len(tasks._timers) < 100  # noqa: SLF001 - that is what would grow
+    tasks.step_ready()
+    assert tasks.next_time() == 3600.0
+
+
 def test_a_pending_is_done_once() -> None:
     pending: Pending[int] = Pending()
     calls: list[int] = []
