@@ -58,7 +58,6 @@ class Mirror:
     Attributes:
         nodes: What is known, by full path, in no order.
         refused: Nodes that may not be read, and why. What was known of them before stays in `nodes`.
-        fresh: Whether everything has been read in this connection, and is watched.
         initialized: Whether it has been fresh once.
         version: Counts changes.
         changed: Done at the next change of anything above; another one each time.
@@ -80,8 +79,9 @@ class Mirror:
         self._known = Known(self._tell)
         self.nodes: dict[str, Seen] = self._known.nodes
         self.refused: dict[str, ZkRecipesError] = {}
-        self.fresh = False
         self.initialized = False
+        self._fresh = False
+        self._connection: Pending[None] = Pending.of(None)
         self.version = 0
         self.changed: Pending[None] = Pending()
         self.observers: list[Callable[[str | None], None]] = []
@@ -100,6 +100,11 @@ class Mirror:
         self._reader = Reader(core.session, self.closed)
         self._rounds = Rounds(core.runtime, audit)
         self._kept: Pending[None] | None = None
+
+    @property
+    def fresh(self) -> bool:
+        """Whether everything has been read in this connection, and is watched."""
+        return self._fresh and not self._connection.done
 
     async def start(self, deadline: Deadline) -> None:
         """Begin, and wait until the first state is complete; UnavailableError if no server answers in time.
@@ -194,6 +199,7 @@ class Mirror:
         """Look again at what is told, until the connection ends."""
         session = self._session
         # Even if something is dirty already: where writers never rest, that is always so.
+        self._connection = broken
         self._set_fresh(fresh=True)
         self._rounds.audited(len(self.nodes))
         while not self.closed.done:
@@ -216,13 +222,11 @@ class Mirror:
     def _set_fresh(self, *, fresh: bool) -> None:
         if fresh and not self.initialized:
             self.initialized = True
-            self.fresh = True
+            self._fresh = True
             self._tell(None)
-        elif fresh is not self.fresh:
-            self.fresh = fresh
+        elif fresh is not self._fresh:
+            self._fresh = fresh
             self._tell(None)
-
-    # --- what is told -------------------------------------------------------------------------------------------------
 
     def _told(self, path: str, _event: NodeEvent) -> None:
         # Also for a deleted node: it may have come back since, and an answer under way may still show the old one.
@@ -249,8 +253,6 @@ class Mirror:
                 self._mark(path, flag)
 
         watch.add_waiter(fired)
-
-    # --- reading --------------------------------------------------------------------------------------------------
 
     async def _look(self, wanted: dict[str, int]) -> None:
         """Read nodes again, and what is found to be new below them."""
@@ -298,8 +300,7 @@ class Mirror:
                 if isinstance(answer, list):
                     self._watched(call, request.path, LIST)
                 self._listed(request.path, answer, wanted[request.path], more)
-                return
-            if isinstance(request, Get | Exists):
+            elif isinstance(request, Get | Exists):
                 self._took(call, request, answer, wanted[request.path], more)
 
         await self._reader.ask(requests, take)
@@ -333,8 +334,6 @@ class Mirror:
 
     def _data_request(self, path: str, *, watch: bool = True) -> Get | Exists:
         return Get(path, watch) if self._data else Exists(path, watch)
-
-    # --- what was read ------------------------------------------------------------------------------------------------
 
     def _saw(self, path: str, answer: Any) -> Stat | None:
         """Take what was read of a node: its metadata, or None if there is none to be had."""

@@ -41,7 +41,8 @@ class Watches:
         self.removable = True
         self.batches = True
         self._waiting: dict[tuple[str, bool], list[Pending[None]]] = {}
-        self._asked: dict[tuple[str, bool], int] = {}
+        self._asked: dict[tuple[str, bool], dict[Call[Any], None]] = {}
+        self._spoilt: dict[Call[Any], None] = {}
         self._feeds: dict[str, list[Feed]] = {}
         self._armed: dict[str, None] = {}
 
@@ -56,18 +57,17 @@ class Watches:
             if request.kind is WatchKind.ANY:
                 self._disarm(request.path)
         elif call.watch is not None:
-            if request.path in self._armed:  # type: ignore[union-attr]  # only reads of one node watch
-                call.request = _unwatched(request)
-                return
             key = _key(call)
-            self._asked[key] = self._asked.get(key, 0) + 1
-            call.add_waiter(lambda: self._done(key))
+            if key[0] in self._armed:
+                call.request = _unwatched(request)
+            self._asked.setdefault(key, {})[call] = None
+            call.add_waiter(lambda: self._done(key, call))
 
-    def _done(self, key: tuple[str, bool]) -> None:
-        left = self._asked[key] - 1
-        if left:
-            self._asked[key] = left
-        else:
+    def _done(self, key: tuple[str, bool], call: Call[Any]) -> None:
+        self._spoilt.pop(call, None)
+        asked = self._asked[key]
+        del asked[call]
+        if not asked:
             del self._asked[key]
 
     def answered(self, call: Call[Any], *, found: bool) -> RemoveWatches | None:
@@ -82,8 +82,7 @@ class Watches:
         key = _key(call)
         if call.done:
             return self._unneeded(key)
-        if not call.request.watch and key[0] not in self._armed:  # type: ignore[union-attr]  # as above
-            # It was sent without its watch for the sake of a persistent one, which has ended since.
+        if call in self._spoilt:
             watch.resolve(None)
         else:
             self._waiting.setdefault(key, []).append(watch)
@@ -105,9 +104,11 @@ class Watches:
 
     def _disarm(self, path: str) -> None:
         if self._armed.pop(path, self) is None:
-            # One-shot watches on this very node have been replaced by the persistent one, and end with it.
-            self._wake((path, False))
-            self._wake((path, True))
+            for key in ((path, False), (path, True)):
+                # One-shot watches on this very node have been replaced by the persistent one, and end with it; those
+                # that are being asked for, with a watch before it or without one behind it, as well.
+                self._wake(key)
+                self._spoilt.update(self._asked.get(key, {}))
 
     # --- interest -------------------------------------------------------------------------------------------------
 
