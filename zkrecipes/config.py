@@ -33,7 +33,7 @@ from zkrecipes.config_layers import Env, File, Global, Layer, Overrides
 from zkrecipes.config_model import Difference, FieldError
 from zkrecipes.config_releases import Publisher, Script
 from zkrecipes.config_types import Canary, CanaryStatus, Instance, InstanceStatus, Release, RolloutStatus
-from zkrecipes.config_view import ConfigView, checked_layout, make_publisher, make_state
+from zkrecipes.config_view import ConfigLayout, ConfigView, make_publisher, make_state
 from zkrecipes.core import DEFAULT, DefaultTimeout
 from zkrecipes.flow import refuse_event_loop
 from zkrecipes.handle import core_of
@@ -154,6 +154,7 @@ class ConfigReleases(_Verbs[M]):
         client: From `connect`.
         path: The document's path.
         model: What is published is checked against it; None checks only that it parses.
+        layout: As of Config. In the tree layout documents are put together, and are JSON.
         format: Of the document: "json", "yaml" or "toml".
         keep: How many release records are kept.
 
@@ -167,11 +168,14 @@ class ConfigReleases(_Verbs[M]):
         path: str,
         model: type[M] | None = None,
         *,
+        layout: ConfigLayout = "document",
         format: Format = "json",  # noqa: A002
         keep: int = 50,
     ) -> None:
         self._client = client
-        self._publisher = make_publisher(core_of(client, aio=False), path, model, format_=format, keep=keep)
+        self._publisher = make_publisher(
+            core_of(client, aio=False), path, model, layout=layout, format_=format, keep=keep
+        )
 
     def read(self, version: int | None = None, *, timeout: Timeout | DefaultTimeout = DEFAULT) -> tuple[int, str]:
         """Version and text of the document, the newest where `version` is None. Secrets are in clear.
@@ -219,7 +223,7 @@ class Config(ConfigView[M], _Verbs[M]):
         cache: A file for the last good documents (mode 0600), from which a service can start while ZooKeeper is away.
         start: "require" needs a good document, or cache, to start; "defaults" starts from the model's defaults and the
             local layers if there is neither, and catches up.
-        layout: "document" keeps all in one node.
+        layout: "document" keeps all in one node; "tree" gives each field a node of its own, as Spring Cloud Zookeeper.
         format: Of the document: "json", "yaml" or "toml".
         instance: Which instance this is, for canaries and `status()`.
         keep: How many release records are kept.
@@ -238,12 +242,11 @@ class Config(ConfigView[M], _Verbs[M]):
         layers: Sequence[Layer] = (),
         cache: Path | str | None = None,
         start: Start = "require",
-        layout: Literal["document"] = "document",
+        layout: ConfigLayout = "document",
         format: Format = "json",  # noqa: A002
         instance: Instance | None = None,
         keep: int = 50,
     ) -> None:
-        checked_layout(layout)
         self._client = client
         self._state = make_state(
             core_of(client, aio=False),
@@ -252,6 +255,7 @@ class Config(ConfigView[M], _Verbs[M]):
             layers=layers,
             cache=cache,
             start=start,
+            layout=layout,
             format_=format,
             instance=instance,
             keep=keep,

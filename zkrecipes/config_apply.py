@@ -22,7 +22,7 @@ from zkrecipes.config_types import Instance, Rollout, selects
 from zkrecipes.errors import ConfigRejectedError, DecodeError
 from zkrecipes.known import Seen
 
-__all__ = ["Builder", "Explained", "InForce", "Look", "Origin", "Rejection"]
+__all__ = ["Builder", "Explained", "Fingerprint", "InForce", "Look", "Origin", "Rejection"]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -88,16 +88,19 @@ class Look:
         document: The application's own; None if there is none.
         shared: The global nodes, by path, in the order of the layers; None where there is none.
         canary: The node of the canary, while one runs.
+        branches: In the tree layout: the nodes below the document's.
     """
 
     document: Seen | None
     shared: Mapping[str, Seen | None] = field(default_factory=dict)
     canary: Seen | None = None
+    branches: Mapping[str, Seen] | None = None
 
     @property
     def fingerprint(self) -> Fingerprint:
         """Equal for looks at the same things."""
         nodes = [("document", self.document), *self.shared.items(), ("canary", self.canary)]
+        nodes += sorted((self.branches or {}).items())
         return tuple((name, seen.stat.czxid, seen.stat.mzxid) for name, seen in nodes if seen is not None)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, final
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from zkrecipes.config_document import FORMATS, Document, DocumentError, Format, parse, render
 from zkrecipes.config_model import Difference, FieldError, ModelType
 from zkrecipes.config_store import Head
+from zkrecipes.config_tree import from_nodes
 from zkrecipes.config_types import Source
 from zkrecipes.errors import ConfigRejectedError, ConflictError
 
@@ -137,6 +138,13 @@ class Drafts(Generic[M]):
             f"there to what was to be published:{shown}"
         )
         raise ConflictError(message, path=self.label, expected=expected, actual=head.version)
+
+    def assembled(self, nodes: Mapping[str, bytes]) -> bytes:
+        """The document that the nodes of a tree make up; a broken node makes a broken document."""
+        try:
+            return render(from_nodes(nodes, self.model.fields), "json").encode()
+        except (DocumentError, ValueError) as error:
+            return f"not a document: {error}".encode()
 
     def known(self, raw: bytes | None) -> Document:
         """A document for comparing; empty if it is none."""

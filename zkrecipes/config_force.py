@@ -11,11 +11,11 @@ from pydantic import BaseModel
 
 from zkrecipes.config_apply import InForce, Origin, Rejection
 from zkrecipes.config_releases import Script
+from zkrecipes.config_sight import Sight
 from zkrecipes.core import Core, DefaultTimeout
 from zkrecipes.errors import AcquireTimeoutError, ClosedError
 from zkrecipes.flow import Pending, first_of
 from zkrecipes.health import Health
-from zkrecipes.mirror import Mirror
 from zkrecipes.timing import Deadline, Timeout
 
 __all__ = ["Force", "Freshness"]
@@ -59,7 +59,7 @@ class Force(Generic[M]):
         self.cache_trouble = ""
         self.changed: Pending[None] = Pending()
         self.closed = False
-        self._mirror: Mirror | None = None
+        self._sight: Sight | None = None
         self._versions: dict[int, int] = {}
         self._stale_since = 0.0
         self._age_then = 0.0
@@ -87,8 +87,8 @@ class Force(Generic[M]):
         origin = self.now().origin
         if origin is Origin.DEFAULTS:
             return Freshness.DEFAULTS
-        mirror = self._mirror
-        fresh = origin is Origin.NODE and mirror is not None and mirror.fresh and not self.closed
+        sight = self._sight
+        fresh = origin is Origin.NODE and sight is not None and sight.fresh and not self.closed
         return Freshness.FRESH if fresh else Freshness.STALE
 
     def age(self) -> float:

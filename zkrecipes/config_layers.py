@@ -15,11 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, final
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import from_json, to_json
-
 from zkrecipes.config_document import FORMATS, Document, DocumentError, Format, parse
 from zkrecipes.config_model import Field, ModelType, nested_fields
+from zkrecipes.config_tree import meaning
 from zkrecipes.errors import ConfigRejectedError
 from zkrecipes.paths import validate_path
 
@@ -231,7 +229,7 @@ class _Environment:
             name = f"{prefix}{item.name.upper()}"
             if name in self._variables:
                 original, text = self._variables[name]
-                document[item.key] = _value_of(text, item)
+                document[item.key] = meaning(text, item)
                 self.labels[here] = f"env:{original}"
             inner = nested_fields(item.annotation)
             deeper = f"{name}{self._delimiter}"
@@ -242,19 +240,6 @@ class _Environment:
                     whole = document.get(item.key)
                     document[item.key] = _merged(whole, below) if isinstance(whole, dict) else below
         return document
-
-
-def _value_of(text: str, item: Field) -> Any:
-    """The text itself, where the field takes a text; otherwise what it means as JSON, if it means something."""
-    adapter: TypeAdapter[Any] = TypeAdapter(item.annotation)
-    try:
-        adapter.validate_json(to_json(text))
-    except ValidationError:
-        try:
-            return from_json(text)
-        except ValueError:
-            return text  # the model says what is wrong with it
-    return text
 
 
 def _merged(low: Document, high: Document) -> Document:

@@ -44,19 +44,22 @@ class Publisher(Generic[M]):
         keep: How many release records are kept.
         clock: The time of day, as ISO 8601 in UTC.
         host: This machine's name.
+        tree: Whether each field has a node of its own; documents are JSON then.
 
     Raises:
         ValueError: An argument is not valid.
     """
 
-    def __init__(self, core: Core, drafts: Drafts[M], *, keep: int, clock: Callable[[], str], host: str) -> None:
+    def __init__(
+        self, core: Core, drafts: Drafts[M], *, keep: int, clock: Callable[[], str], host: str, tree: bool = False
+    ) -> None:
         if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
             message = f"keep must be a number of releases, 1 or more, not {keep!r}"
             raise ValueError(message)
         self.drafts = drafts
         self.label = drafts.label
-        self.store = Store(core, drafts.label)
-        self._writer = Writer(self.store, clock, host)
+        self.store = Store(core, drafts.label, tree=tree)
+        self._writer = Writer(self.store, clock, host, drafts.model.fields)
         self._core = core
         self._keep = keep
 
@@ -95,7 +98,7 @@ class Publisher(Generic[M]):
     def rollback(self, to: int, *, reason: str = "", timeout: Seconds) -> Script[Release]:
         """Publish the document of an earlier release again."""
         deadline = self._core.deadline(timeout)
-        head: Head = yield self.store.head(deadline)
+        head = yield from self._head(deadline)
         self._check_no_canary(head)
         raw = yield from self._document_of(to, head, deadline)
         self.drafts.checked(raw, to)
@@ -107,7 +110,7 @@ class Publisher(Generic[M]):
             message = f"canary must be a Canary(percent=...) or Canary(labels=...), not {canary!r}"
             raise TypeError(message)
         while True:
-            head: Head = yield self.store.head(deadline)
+            head = yield from self._head(deadline)
             self._check_no_canary(head)
             self.drafts.check_expected(head, draft)
             changed = self._changed(head, draft)
@@ -134,6 +137,13 @@ class Publisher(Generic[M]):
             raise self._core.session.unavailable(self.label)
         return False
 
+    def _head(self, deadline: Deadline) -> Script[Head]:
+        head: Head = yield self.store.head(deadline)
+        if head.branches is None:
+            return head
+        nodes = {path: data for path, (data, _) in head.branches.items()}
+        return replace(head, data=self.drafts.assembled(nodes))
+
     def _changed(self, head: Head, draft: Draft) -> tuple[str, ...]:
         return self.drafts.model.changed(self.drafts.known(head.data), draft.document)
 
@@ -158,7 +168,7 @@ class Publisher(Generic[M]):
         deadline = self._core.deadline(timeout)
         unique = self._core.runtime.unique()
         while True:
-            head: Head = yield self.store.head(deadline)
+            head = yield from self._head(deadline)
             rollout = self._rollout(head)
             if head.stat is None or (head.stat.version, head.stat.czxid) != (rollout.base, rollout.base_czxid):
                 message = (
@@ -176,7 +186,7 @@ class Publisher(Generic[M]):
     def abort(self, *, reason: str = "", timeout: Seconds) -> Script[None]:
         """End the canary; who runs it goes back to the document."""
         deadline = self._core.deadline(timeout)
-        head: Head = yield self.store.head(deadline)
+        head = yield from self._head(deadline)
         yield self.end_canary(self._rollout(head), reason, deadline)
 
     async def end_canary(self, rollout: Rollout, reason: str, deadline: Deadline) -> bool:
@@ -206,7 +216,7 @@ class Publisher(Generic[M]):
 
     def read(self, *, timeout: Seconds) -> Script[tuple[int, bytes]]:
         """Version and bytes of the document."""
-        head: Head = yield self.store.head(self._core.deadline(timeout))
+        head = yield from self._head(self._core.deadline(timeout))
         if head.stat is None or head.data is None:
             raise self._missing()
         return head.stat.version, head.data
@@ -214,7 +224,7 @@ class Publisher(Generic[M]):
     def history(self, *, timeout: Seconds) -> Script[list[Release]]:
         """All releases that are kept, newest first."""
         deadline = self._core.deadline(timeout)
-        head: Head = yield self.store.head(deadline)
+        head = yield from self._head(deadline)
         names = [name for name in head.names if version_of(name) is not None]
         records = yield self.store.records(names, deadline)
         return [decode_record(data, path)[0] for path, data, _ in reversed(records)]
@@ -222,7 +232,7 @@ class Publisher(Generic[M]):
     def diff(self, old: int, new: int | None, *, timeout: Seconds) -> Script[list[Difference]]:
         """What differs between two versions; None is the newest."""
         deadline = self._core.deadline(timeout)
-        head: Head = yield self.store.head(deadline)
+        head = yield from self._head(deadline)
         if new is None and head.version is None:
             raise self._missing()
         before = yield from self._document_of(old, head, deadline)
@@ -232,7 +242,7 @@ class Publisher(Generic[M]):
     def text_of_version(self, version: int, *, timeout: Seconds) -> Script[bytes]:
         """The document of a release."""
         deadline = self._core.deadline(timeout)
-        head: Head = yield self.store.head(deadline)
+        head = yield from self._head(deadline)
         return (yield from self._document_of(version, head, deadline))
 
     def status(self, *, timeout: Seconds) -> Script[RolloutStatus]:

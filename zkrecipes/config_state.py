@@ -24,12 +24,11 @@ from zkrecipes.config_layers import Global, Layer, Part, local_parts
 from zkrecipes.config_records import encode_status
 from zkrecipes.config_releases import Publisher, Script
 from zkrecipes.config_report import Report
+from zkrecipes.config_sight import Sight
 from zkrecipes.config_types import InstanceStatus, Rollout
 from zkrecipes.core import Core, DefaultTimeout
 from zkrecipes.errors import AccessDeniedError, ConfigRejectedError, NodeNotFoundError, UnavailableError, ZkRecipesError
 from zkrecipes.flow import Pending, first_of
-from zkrecipes.mirror import Mirror
-from zkrecipes.scope import Scope
 from zkrecipes.timing import Deadline, Timeout
 
 __all__ = ["ConfigState", "Wishes"]
@@ -84,6 +83,7 @@ class ConfigState(Force[M]):
         self._report = Report(publisher.store, builder.instance.id)
         self._first: Pending[None] = Pending()
         self._queued = False
+        self._was_fresh = False
         self._refused: tuple[Any, ...] | None = None
         self._canary = CanaryWatch(core, publisher, self._touch)
         publisher.drafts.completed = lambda document: builder.completed(document, self._newest())
@@ -94,7 +94,7 @@ class ConfigState(Force[M]):
         """Read everything, and wait until it is in force, or what stands in for it."""
         deadline = self.core.deadline(timeout)
         self.check_not_closed()
-        if self._mirror is None:
+        if self._sight is None:
             self.builder.local = yield self._read_local
             self._warn()
         try:
@@ -129,13 +129,10 @@ class ConfigState(Force[M]):
             )
 
     async def _begin(self, deadline: Deadline) -> None:
-        if self._mirror is None:
-            places = self.publisher.store.places
-            scope = Scope((places.document, *self._shared.values(), places.canary), depth=0)
-            self._mirror = Mirror(self.core, scope, label=self.label)
-            self._mirror.observers.append(self._touched)
+        if self._sight is None:
+            self._sight = Sight(self.core, self.publisher, self._shared, self._touched)
             self._first = Pending()
-        await self._mirror.start(deadline)
+        await self._sight.start(deadline)
         self._touch()
         first = self._first
         while not first.done:
@@ -184,19 +181,21 @@ class ConfigState(Force[M]):
         yield self._end()
 
     async def _end(self) -> None:
-        mirror, self._mirror = self._mirror, None
-        if mirror is not None:
-            await mirror.close(CLOSE_LIMIT)
+        sight, self._sight = self._sight, None
+        if sight is not None:
+            await sight.close(CLOSE_LIMIT)
 
     # --- notes: under the step lock -----------------------------------------------------------------------------------
 
-    def _touched(self, path: str | None) -> None:
-        mirror = self._mirror
-        if mirror is None:
+    def _touched(self) -> None:
+        sight = self._sight
+        if sight is None:
             return
-        if path is None and not mirror.fresh and self.in_force is not None and self.in_force.origin is Origin.NODE:
-            self._age_then, self._stale_since = 0.0, self.core.runtime.now()
-        if mirror.initialized:
+        if sight.fresh is not self._was_fresh:
+            self._was_fresh = sight.fresh
+            if not sight.fresh and self.in_force is not None and self.in_force.origin is Origin.NODE:
+                self._age_then, self._stale_since = 0.0, self.core.runtime.now()
+        if sight.initialized:
             self._touch()
 
     def _touch(self) -> None:
@@ -205,12 +204,7 @@ class ConfigState(Force[M]):
             self.core.runtime.dispatch(self, self._job)
 
     def _newest(self) -> Look | None:
-        mirror = self._mirror
-        if mirror is None:
-            return None
-        nodes, places = mirror.nodes, self.publisher.store.places
-        shared = {path: nodes.get(full) for path, full in self._shared.items()}
-        return Look(nodes.get(places.document), shared, nodes.get(places.canary))
+        return None if self._sight is None else self._sight.look()
 
     def _tell_changed(self) -> None:
         changed, self.changed = self.changed, Pending()
@@ -230,9 +224,10 @@ class ConfigState(Force[M]):
         with self.core.runtime.lock:
             self._queued = False
             look = self._newest()
-            if self.closed or look is None or self._mirror is None:
+            sight = self._sight
+            if self.closed or look is None or sight is None:
                 return
-            denied = next(iter(self._mirror.refused.values()), None)
+            denied = sight.denied
             if look.document is not None:
                 self._versions[look.document.stat.version] = look.document.stat.czxid
                 while len(self._versions) > 1000:  # noqa: PLR2004 - far more than anybody compares with
@@ -245,7 +240,10 @@ class ConfigState(Force[M]):
         if old is not None and old.origin is Origin.NODE and old.look.fingerprint == look.fingerprint:
             self._clear_rejection()
         elif self._refused != look.fingerprint and not self._canary.must_confirm(old, look):
-            self._take(old, look)
+            whole = sight.whole(look)
+            if whole is None:
+                return  # it is being read
+            self._take(old, whole)
         with self.core.runtime.lock:
             self._settle_first()
 

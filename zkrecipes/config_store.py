@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final, final
 
 from zkrecipes.calls import Unsettled
+from zkrecipes.config_tree import Branches
 from zkrecipes.config_types import Places, version_of
 from zkrecipes.core import Core
 from zkrecipes.errors import (
@@ -59,12 +60,14 @@ class Head:
         stat: Of the document; None if there is none.
         names: Of the records and marks.
         canary: The canary's data and stat, if one runs.
+        branches: In the tree layout: the nodes below the document's.
     """
 
     data: bytes | None
     stat: Stat | None
     names: tuple[str, ...]
     canary: tuple[bytes, Stat] | None
+    branches: Branches | None = None
 
     @property
     def version(self) -> int | None:
@@ -79,10 +82,12 @@ class Store:
     Args:
         core: The client's.
         label: The document's path as the user wrote it.
+        tree: Whether each field has a node of its own.
     """
 
-    def __init__(self, core: Core, label: str) -> None:
+    def __init__(self, core: Core, label: str, *, tree: bool = False) -> None:
         self.core = core
+        self.tree = tree
         self.label = label
         self.places = Places(core.path(label))
 
@@ -112,7 +117,34 @@ class Store:
                 return answers[1:]
 
     async def head(self, deadline: Deadline) -> Head:
-        """What stands there now."""
+        """What stands there now.
+
+        In the tree layout all nodes as one release has left them, but for what other tools have done since.
+        """
+        head = await self._head(deadline)
+        while self.tree and head.stat is not None:
+            branches = await self._branches(deadline)
+            again = await self._head(deadline)
+            # Read behind the branches: if no release has come in between, they are of one release.
+            if again.stat is not None and again.stat.mzxid == head.stat.mzxid:
+                return replace(again, branches=branches)
+            head = again
+        return head
+
+    async def _branches(self, deadline: Deadline) -> Branches:
+        root = self.places.document
+        found: dict[str, tuple[bytes, Stat]] = {}
+        parents = [root]
+        while parents:
+            listed = await self.read([Children(path) for path in parents], deadline)
+            paths = [f"{path}/{name}" for path, names in zip(parents, listed, strict=True) for name in names or ()]
+            nodes = await self.read([Get(path) for path in paths], deadline)
+            seen = {path: node for path, node in zip(paths, nodes, strict=True) if node is not None}
+            found.update((path.removeprefix(f"{root}/"), node) for path, node in seen.items())
+            parents = [path for path, (_, stat) in seen.items() if stat.children_count]
+        return found
+
+    async def _head(self, deadline: Deadline) -> Head:
         places = self.places
         document, names, canary = await self.read(
             (Get(places.document), Children(places.releases), Get(places.canary)), deadline

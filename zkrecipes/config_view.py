@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from pydantic import BaseModel
 
@@ -24,10 +24,12 @@ from zkrecipes.core import Core
 from zkrecipes.health import Health
 from zkrecipes.hold import Registration
 
-__all__ = ["ConfigView", "checked_layout", "make_publisher", "make_state"]
+__all__ = ["ConfigLayout", "ConfigView", "make_publisher", "make_state"]
 
 M = TypeVar("M", bound=BaseModel)
 V = TypeVar("V")
+
+ConfigLayout = Literal["document", "tree"]
 
 
 def utc_now() -> str:
@@ -35,20 +37,18 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def checked_layout(layout: str) -> None:
-    """Check a layout.
-
-    Raises:
-        ValueError: There is none of this name.
-    """
-    if layout != "document":
-        message = f"layout must be 'document', not {layout!r}"
-        raise ValueError(message)
-
-
-def make_publisher(core: Core, path: str, model: type[M] | None, *, format_: str, keep: int) -> Publisher[M]:
+def make_publisher(
+    core: Core, path: str, model: type[M] | None, *, layout: str, format_: str, keep: int
+) -> Publisher[M]:
     """The verbs of a configuration. Arguments as of Config."""
-    return Publisher(core, Drafts(path, model, format_), keep=keep, clock=utc_now, host=platform.node())
+    if layout not in {"document", "tree"}:
+        message = f"layout must be 'document' or 'tree', not {layout!r}"
+        raise ValueError(message)
+    if layout == "tree" and format_ != "json":
+        message = f"the tree layout has no format of its own: leave format={format_!r} out"
+        raise ValueError(message)
+    drafts = Drafts(path, model, format_)
+    return Publisher(core, drafts, keep=keep, clock=utc_now, host=platform.node(), tree=layout == "tree")
 
 
 def make_state(
@@ -59,6 +59,7 @@ def make_state(
     layers: Sequence[Layer],
     cache: Path | str | None,
     start: str,
+    layout: str,
     format_: str,
     instance: Instance | None,
     keep: int,
@@ -71,7 +72,7 @@ def make_state(
     if start not in {"require", "defaults"}:
         message = f"start must be 'require' or 'defaults', not {start!r}"
         raise ValueError(message)
-    publisher = make_publisher(core, path, model, format_=format_, keep=keep)
+    publisher = make_publisher(core, path, model, layout=layout, format_=format_, keep=keep)
     given = Instance() if instance is None else instance
     if not isinstance(given, Instance):
         message = f"instance must be an Instance(id, labels), not {instance!r}"

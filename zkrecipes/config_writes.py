@@ -12,8 +12,10 @@ from typing import Final, final
 
 from zkrecipes.config_document import DocumentError, compressed, text_of
 from zkrecipes.config_draft import Draft
+from zkrecipes.config_model import Field
 from zkrecipes.config_records import encode_canary, encode_record
 from zkrecipes.config_store import Head, Operation, Store
+from zkrecipes.config_tree import root_data, to_nodes, tree_writes
 from zkrecipes.config_types import Canary, Release, Rollout
 from zkrecipes.errors import PayloadTooLargeError
 from zkrecipes.port import Check, Create, Delete, Multi, Set
@@ -51,9 +53,14 @@ class Writer:
         store: The configuration's nodes.
         clock: The time of day, as ISO 8601 in UTC.
         host: This machine's name.
+        fields: Of the model, for the tree layout.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], str], host: str) -> None:
+    def __init__(
+        self, store: Store, clock: Callable[[], str], host: str, fields: dict[str, Field] | None = None
+    ) -> None:
+        self._tree = store.tree
+        self._fields = fields
         self._label = store.label
         self._places = store.places
         self._core = store.core
@@ -68,7 +75,7 @@ class Writer:
 
         def operations(document: bytes, *, dense: bool) -> tuple[Operation, ...]:
             return (
-                self._document(head, document),
+                *self._document(head, draft, document),
                 self._create(record, encode_record(release, draft.raw, dense=dense)),
                 # Refused while a canary runs: nothing else can tell the server that a node must not exist.
                 self._create(places.canary, b""),
@@ -113,7 +120,7 @@ class Writer:
 
         def operations(document: bytes, *, dense: bool) -> tuple[Operation, ...]:
             return (
-                self._document(head, document),
+                *self._document(head, draft, document),
                 self._create(record, encode_record(release, draft.raw, dense=dense)),
                 Set(places.mark(rollout.base, rollout.id), b"promoted", 0),
                 Delete(places.canary),
@@ -162,9 +169,14 @@ class Writer:
             id=draft.id,
         )
 
-    def _document(self, head: Head, raw: bytes) -> Create | Set:
+    def _document(self, head: Head, draft: Draft, raw: bytes) -> tuple[Operation, ...]:
         path = self._places.document
-        return self._create(path, raw) if head.stat is None else Set(path, raw, head.stat.version)
+        nodes: dict[str, bytes] = {}
+        if self._tree:
+            nodes = to_nodes(draft.document, self._fields)
+            raw = root_data(draft.id, nodes)
+        root = self._create(path, raw) if head.stat is None else Set(path, raw, head.stat.version)
+        return root, *tree_writes(path, head.branches or {}, nodes, self._core.nodes.acl)
 
     def _create(self, path: str, data: bytes) -> Create:
         return Create(path, data, acl=self._core.nodes.acl)

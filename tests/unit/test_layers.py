@@ -25,7 +25,7 @@ RECIPES: Final = (
     ("line", "config_model", "config_records"),
     ("requests",),
     ("port", "patience"),
-    ("calls", "refusals", "hold", "sizes"),
+    ("calls", "refusals", "hold", "sizes", "config_tree"),
     ("watches",),
     ("handle", "heartbeat", "observe"),
     ("session",),
@@ -44,7 +44,8 @@ RECIPES: Final = (
 EDGE: Final = (
     ("wire_socket", "runtime", "config_cache", "config_layers"),
     ("config_apply", "config_report"),
-    ("config_callbacks", "config_canary", "config_force"),
+    ("config_callbacks", "config_canary", "config_sight"),
+    ("config_force",),
     ("config_state",),
     ("config_view",),
     ("config", "config_settings"),

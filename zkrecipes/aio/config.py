@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, final
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, final
 
 from pydantic import BaseModel
 
@@ -19,7 +19,7 @@ from zkrecipes.config_layers import Layer
 from zkrecipes.config_model import Difference
 from zkrecipes.config_releases import Publisher, Script
 from zkrecipes.config_types import Canary, Instance, Release, RolloutStatus
-from zkrecipes.config_view import ConfigView, checked_layout, make_publisher, make_state
+from zkrecipes.config_view import ConfigLayout, ConfigView, make_publisher, make_state
 from zkrecipes.core import DEFAULT, DefaultTimeout
 from zkrecipes.handle import core_of
 from zkrecipes.timing import Timeout
@@ -94,11 +94,14 @@ class ConfigReleases(_Verbs[M]):
         path: str,
         model: type[M] | None = None,
         *,
+        layout: ConfigLayout = "document",
         format: Format = "json",  # noqa: A002
         keep: int = 50,
     ) -> None:
         self._client = client
-        self._publisher = make_publisher(core_of(client, aio=True), path, model, format_=format, keep=keep)
+        self._publisher = make_publisher(
+            core_of(client, aio=True), path, model, layout=layout, format_=format, keep=keep
+        )
 
     async def read(self, version: int | None = None, *, timeout: Timeout | DefaultTimeout = DEFAULT) -> tuple[int, str]:
         """Version and text of the document, the newest where `version` is None. Secrets are in clear."""
@@ -138,12 +141,11 @@ class Config(ConfigView[M], _Verbs[M]):
         layers: Sequence[Layer] = (),
         cache: Path | str | None = None,
         start: Start = "require",
-        layout: Literal["document"] = "document",
+        layout: ConfigLayout = "document",
         format: Format = "json",  # noqa: A002
         instance: Instance | None = None,
         keep: int = 50,
     ) -> None:
-        checked_layout(layout)
         self._client = client
         self._state = make_state(
             core_of(client, aio=True),
@@ -152,6 +154,7 @@ class Config(ConfigView[M], _Verbs[M]):
             layers=layers,
             cache=cache,
             start=start,
+            layout=layout,
             format_=format,
             instance=instance,
             keep=keep,
