@@ -26,7 +26,6 @@ from zkrecipes.nodes import Attempt, Nodes
 from zkrecipes.patience import check_cancelled
 from zkrecipes.port import Check, Children, Delete, Get, Multi, Request, Sync, is_write
 from zkrecipes.session import Session
-from zkrecipes.testing.simulation.contest import Kind
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,14 @@ class Mutant:
     Attributes:
         name: What was taken away.
         breaks: What the simulation must complain of: a regular expression.
-        kind: The contest that finds it.
+        kind: The schedules that find it.
         directed: The directed schedule that finds it where chance would take too long; None for contests.
         apply: Takes it away, for a while.
     """
 
     name: str
     breaks: str
-    kind: Kind
+    kind: str
     directed: directed.Schedule | None
     apply: Callable[[], AbstractContextManager[Any]]
 
@@ -54,7 +53,7 @@ LEFTOVER = "left on the servers|still waits|appeared after|still there"
 
 
 def mutant(
-    breaks: str, kind: Kind = "lock", directed: directed.Schedule | None = None
+    breaks: str, kind: str = "lock", directed: directed.Schedule | None = None
 ) -> Callable[[Callable[[], Iterator[None]]], Callable[[], Iterator[None]]]:
     def register(function: Callable[[], Iterator[None]]) -> Callable[[], Iterator[None]]:
         name = function.__name__.replace("_", " ")

@@ -1,4 +1,4 @@
-"""Listeners on the simulated ensemble: seeded schedules in which a tree changes while clients, links and servers fail."""
+"""Listeners on the simulated ensemble: seeded schedules in which a tree changes while everything else fails."""
 
 from __future__ import annotations
 

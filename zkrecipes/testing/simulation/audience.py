@@ -175,7 +175,7 @@ class Listener:
         self.scope = self._draw_scope()
         self.data = chance() < 0.8
         self.persistent = chance() < 0.65
-        self.excludes = "b" if chance() < 0.1 else ""
+        self.excludes = "b" if chance() < 0.2 and len(self.scope.roots) == 1 else ""
         self.state: ListenerState[bytes] = ListenerState(
             client.core,
             self.scope,
@@ -238,15 +238,29 @@ class Listener:
         if path is None:
             self.world.note(self.name, "is %s", "fresh" if self.mirror.fresh else "stale")
             if self.mirror.fresh:
-                self._fresh_in = self.client.session.broken
-            if self.mirror.fresh and not self.mirror.initialized:
-                self._complain("it is fresh and was never initialized")
+                self._became_fresh()
             return
         seen = self.mirror.nodes.get(path)
         if seen is not None:
             if (seen.stat.czxid, seen.stat.mzxid) <= self._newest.get(path, (-1, -1)):
                 self._complain(f"what is known of {path} went backwards")
             self._newest[path] = (seen.stat.czxid, seen.stat.mzxid)
+
+    def _became_fresh(self) -> None:
+        self._fresh_in = self.client.session.broken
+        if not self.mirror.initialized:
+            self._complain("it is fresh and was never initialized")
+        transport = self.client.transport
+        if transport.wire is None:
+            return
+        # What has not changed since the connection began cannot be unknown to who has read everything in it.
+        server, known = transport.wire.server, self.mirror.nodes
+        for path in self.expected():
+            node = server.tree.nodes.get(path)
+            if node is not None and node.mzxid <= transport.began_at:
+                seen = known.get(path)
+                if seen is None or (seen.stat.czxid, seen.stat.mzxid) != (node.czxid, node.mzxid):
+                    self._complain(f"it says that it is fresh, and does not know {path} as it has been for long")
 
     def check(self) -> None:
         """At every instant: who says that it is fresh has read everything in this very connection."""

@@ -89,6 +89,7 @@ class SimulatedTransport:
 
     Attributes:
         stalled_until: Nothing is written before this time.
+        began_at: What the server had applied when it answered the handshake: the zxid.
         lose: If set and true for an answered request, its reply is lost with the connection; then it is unset.
         on_answer: Called with the server and the request before each answer is told.
     """
@@ -110,6 +111,7 @@ class SimulatedTransport:
         self.delay = delay
         self.session_id = 0
         self.last_zxid = 0
+        self.began_at = 0
         self.last_error = ""
         self.wire: _Wire | None = None
         self.stalled_until = 0.0
@@ -191,6 +193,7 @@ class SimulatedTransport:
             return
         self.world.note(self.process.name, "is connected to %s in session %d", wire.server.name, session)
         self.session_id = session
+        self.began_at = zxid
         self.last_error = ""
         self.events.connected(session, timeout, wire.since)
         for _ in self._outbox:
