@@ -35,6 +35,7 @@ MAX_VALUES: Final = 1_000_000
 
 _GZIP: Final = b"\x1f\x8b"
 _TOML_HEADER: Final = re.compile(r"^[ \t]*\[[^\],\n]*", re.MULTILINE)
+_YAML_BREAKS: Final = re.compile("[\x85\u2028\u2029\ufeff]")
 _TOML_SEPARATOR: Final = re.compile(r"[,{\n]")
 
 
@@ -42,8 +43,12 @@ class DocumentError(ValueError):
     """The bytes are no document. The message shows nothing of them."""
 
 
-def text_of(raw: bytes) -> str:
+def text_of(raw: bytes, *, keep_mark: bool = False) -> str:
     """The text of a document's bytes.
+
+    Args:
+        raw: Plain or compressed.
+        keep_mark: Whether a byte order mark, which Windows' editors put before the text, is part of it.
 
     Raises:
         DocumentError: It is no UTF-8 text, or damaged, or longer than 16 MiB.
@@ -54,7 +59,7 @@ def text_of(raw: bytes) -> str:
         message = f"the document has {len(raw)} bytes; the longest that is taken has {MAX_TEXT}"
         raise DocumentError(message)
     try:
-        return raw.decode("utf-8-sig")  # Windows editors put a mark before the text
+        return raw.decode("utf-8" if keep_mark else "utf-8-sig")
     except UnicodeDecodeError as error:
         message = f"the document is no UTF-8 text, at byte {error.start}"
         raise DocumentError(message) from None
@@ -193,7 +198,11 @@ def render(document: Document, format_: Format) -> str:
         except ImportError as error:
             message = 'YAML documents need PyYAML: pip install "zkrecipes[yaml]"'
             raise ImportError(message) from error
-        return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+        text = str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+        if _YAML_BREAKS.search(text):
+            # PyYAML writes these line breaks as they are, and reads others in their place.
+            text = str(yaml.safe_dump(document, sort_keys=False))
+        return text
     try:
         import tomli_w  # noqa: PLC0415 - an extra
     except ImportError as error:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from zkrecipes.config_document import FORMATS, Document, DocumentError, Format, parse, render
 from zkrecipes.config_model import Difference, FieldError, ModelType
 from zkrecipes.config_store import Head
-from zkrecipes.config_tree import from_nodes
+from zkrecipes.config_tree import from_nodes, to_nodes
 from zkrecipes.config_types import Source
 from zkrecipes.errors import ConfigRejectedError, ConflictError
 
@@ -54,19 +54,22 @@ class Drafts(Generic[M]):
         label: The document's path as the user wrote it.
         model: What documents are checked against; None checks their form only.
         format_: Of the documents.
+        tree: Whether each field is stored as a node of its own.
 
     Raises:
         TypeError: It is no model.
         ValueError: There is no such format.
     """
 
-    def __init__(self, label: str, model: type[M] | None, format_: str) -> None:
+    def __init__(self, label: str, model: type[M] | None, format_: str, *, tree: bool = False) -> None:
         if format_ not in FORMATS:
             message = f"format must be one of {', '.join(map(repr, FORMATS))}, not {format_!r}"
             raise ValueError(message)
         self.format: Format = next(known for known in FORMATS if known == format_)
         self.model: ModelType[M] = ModelType(model)
         self.label = label
+        self._tree = tree
+        self._form = "a tree of nodes" if tree else self.format
         self.completed: Callable[[Document], Document] = lambda document: document
         """What a document is together with the layers above and below it."""
 
@@ -80,15 +83,16 @@ class Drafts(Generic[M]):
         try:
             document = self.model.dump(instance)
             raw = render(document, self.format).encode()
-            again = self.model.dump(self.model.validate(parse(raw, self.format)))
+            again = self.model.dump(self.model.validate(self._stored(parse(raw, self.format))))
         except ValidationError as error:
             raise self._invalid(self.label, None, error, document) from None
         except (ValueError, TypeError) as error:
-            message = f"{self.label}: the model cannot be written as {self.format}: {type(error).__name__}"
+            why = str(error) if isinstance(error, DocumentError) else type(error).__name__
+            message = f"{self.label}: the model cannot be written as {self._form}: {why}"
             raise ConfigRejectedError(message, path=self.label) from None
         lost = self.model.changed(document, again)
         if lost:
-            message = f"{self.label}: written as {self.format} and read again, these fields differ: {', '.join(lost)}"
+            message = f"{self.label}: written as {self._form} and read again, these fields differ: {', '.join(lost)}"
             raise ConfigRejectedError(message, path=self.label, errors=tuple(FieldError(p, "is lost") for p in lost))
         return raw
 
@@ -100,7 +104,7 @@ class Drafts(Generic[M]):
         """
         what = self.label if version is None else f"version {version} of {self.label}"
         try:
-            document = parse(raw, self.format)
+            document = self._stored(parse(raw, self.format))
             return document if self.model.model is None else self.model.validate(self.completed(document))
         except DocumentError as error:
             message = f"{what}: {error}; nothing was published"
@@ -108,6 +112,17 @@ class Drafts(Generic[M]):
             raise ConfigRejectedError(message, path=self.label, version=version, errors=errors) from None
         except ValidationError as error:
             raise self._invalid(what, version, error, document) from None
+
+    def _stored(self, document: Document) -> Document:
+        """What is read back of a document, once it is stored."""
+        if not self._tree:
+            return document
+        try:
+            return from_nodes(to_nodes(document, self.model.fields), self.model.fields)
+        except DocumentError:
+            raise
+        except ValueError as error:
+            raise DocumentError(str(error)) from None
 
     def _invalid(
         self, what: str, version: int | None, error: ValidationError, document: Document

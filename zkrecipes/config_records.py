@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from zkrecipes.config_document import DocumentError, compressed, text_of
+from zkrecipes.config_document import compressed, text_of
 from zkrecipes.config_types import Canary, InstanceStatus, Release, Rollout
 from zkrecipes.errors import DecodeError
 
@@ -26,20 +26,14 @@ MAX_CHANGED: Final = 200
 
 
 def _document_entry(raw: bytes, *, dense: bool) -> dict[str, str]:
-    if not dense:
-        try:
-            return {"document": text_of(raw)}
-        except DocumentError:
-            pass  # another tool's bytes, kept as they are
-    return {"gzip": base64.b64encode(compressed(raw)).decode("ascii")}
+    text = text_of(raw, keep_mark=True)
+    return {"gzip": base64.b64encode(compressed(text.encode())).decode("ascii")} if dense else {"document": text}
 
 
 def _document_of(entry: Mapping[str, Any]) -> bytes:
     if isinstance(entry.get("document"), str):
         return str(entry["document"]).encode()
-    packed = base64.b64decode(str(entry["gzip"]), validate=True)
-    # What was stored compressed in the document node was compressed twice here; both are unpacked by who parses it.
-    return text_of(packed).encode()
+    return text_of(base64.b64decode(str(entry["gzip"]), validate=True), keep_mark=True).encode()
 
 
 def _json(entry: Mapping[str, Any]) -> bytes:

@@ -33,7 +33,7 @@ from zkrecipes.paths import ancestors
 from zkrecipes.port import Check, Children, Create, Delete, Exists, Get, Multi, Request, Set, Stat, Sync
 from zkrecipes.timing import Deadline
 
-__all__ = ["Head", "Outcome", "Store"]
+__all__ = ["Head", "Outcome", "Store", "never_made"]
 
 Operation = Create | Set | Delete | Check
 
@@ -241,7 +241,7 @@ class Store:
             stat, names, document = answers
             if stat is not None:
                 return made or stat.version > 0
-            if made and not _never(names or (), head, document):
+            if made and not never_made(names or (), head, document):
                 raise lost
             return not made  # a mark that is gone was of a canary that has ended
 
@@ -302,7 +302,7 @@ def _version(name: str) -> int:
     return -1 if version is None else version
 
 
-def _never(names: Sequence[str], head: Head, document: Stat | None) -> bool:
+def never_made(names: Sequence[str], head: Head, document: Stat | None) -> bool:
     """Whether a missing record proves that its release was never made: it could have been trimmed since."""
     if head.stat is None:
         return document is None or any(version_of(name) == 0 for name in names)

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from pydantic_core import from_json, to_json
 
 from zkrecipes.config_document import Document, DocumentError
@@ -30,18 +30,29 @@ Branches = Mapping[str, tuple[bytes, Stat]]
 
 def meaning(text: str, item: Field | None) -> Any:
     """The text itself, where the field takes a text; otherwise what it means as JSON, if it means something."""
-    if item is not None:
-        adapter: TypeAdapter[Any] = TypeAdapter(item.annotation)
-        try:
-            adapter.validate_json(to_json(text))
-        except ValidationError:
-            pass
-        else:
-            return text
+    if item is None:
+        return _parsed(text)
+    adapter: TypeAdapter[Any] = TypeAdapter(item.annotation)
+    # Strictly, for pydantic would take "7" for a number, too, and then it would differ from the 7 of a document.
+    if _takes(adapter, text, strict=True):
+        return text
+    parsed = _parsed(text)
+    return parsed if _takes(adapter, parsed) else text  # the model says what is wrong with it
+
+
+def _parsed(text: str) -> Any:
     try:
         return from_json(text)
     except ValueError:
-        return text  # the model says what is wrong with it
+        return text
+
+
+def _takes(adapter: TypeAdapter[Any], value: Any, *, strict: bool | None = None) -> bool:
+    try:
+        adapter.validate_json(to_json(value), strict=strict)
+    except Exception:  # noqa: BLE001 - a validator of the user's may raise anything; it will again, where it is told
+        return False
+    return True
 
 
 def to_nodes(document: Document, fields: dict[str, Field] | None, prefix: str = "") -> dict[str, bytes]:

@@ -47,8 +47,9 @@ def make_publisher(
     if layout == "tree" and format_ != "json":
         message = f"the tree layout has no format of its own: leave format={format_!r} out"
         raise ValueError(message)
-    drafts = Drafts(path, model, format_)
-    return Publisher(core, drafts, keep=keep, clock=utc_now, host=platform.node(), tree=layout == "tree")
+    tree = layout == "tree"
+    drafts = Drafts(path, model, format_, tree=tree)
+    return Publisher(core, drafts, keep=keep, clock=utc_now, host=platform.node(), tree=tree)
 
 
 def make_state(

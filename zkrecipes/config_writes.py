@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, final
 
-from zkrecipes.config_document import DocumentError, compressed, text_of
+from zkrecipes.config_document import DocumentError, compressed
 from zkrecipes.config_draft import Draft
 from zkrecipes.config_model import Field
 from zkrecipes.config_records import encode_canary, encode_record
@@ -144,7 +144,6 @@ class Writer:
         path = self._places.record(head.stat.version, unique)
         for dense in (False, True):
             try:
-                text_of(head.data)
                 note = encode_record(release, head.data, dense=dense)
                 check_size(Create(path, note))
             except PayloadTooLargeError:

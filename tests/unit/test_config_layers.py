@@ -131,7 +131,7 @@ def test_variables_name_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     document, sources = merged(part)
     assert document == {
         "name": "7",
-        "database": {"pool": {"size": "3"}, "pool_size": "4", "dbPort": "5"},
+        "database": {"pool": {"size": 3}, "pool_size": 4, "dbPort": 5},
         "password": '{"not": "json for us"}',
         "below": {"below": {"name": "deep"}},
     }
@@ -152,7 +152,7 @@ def test_lists_and_mappings_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
         },
     )
     document, sources = merged(part)
-    assert document["database"] == {"host": "json", "pool": {"names": ["a"], "size": "3"}}
+    assert document["database"] == {"host": "json", "pool": {"names": ["a"], "size": 3}}
     assert document["flags"] == {"x": True}
     assert document["note"] == "[1]", "a text is a text"
     assert sources["database.host"] == "env:T_DATABASE"
@@ -166,7 +166,7 @@ def test_what_means_nothing_is_left_to_the_model(monkeypatch: pytest.MonkeyPatch
 
 def test_another_delimiter(monkeypatch: pytest.MonkeyPatch) -> None:
     part = from_environment(monkeypatch, {"T_DATABASE_POOL_SIZE": "9"}, delimiter="_")
-    assert part.document == {"database": {"pool_size": "9", "pool": {"size": "9"}}}
+    assert part.document == {"database": {"pool_size": 9, "pool": {"size": 9}}}
 
 
 # --- files and overrides ----------------------------------------------------------------------------------------------
