@@ -35,7 +35,13 @@ class Admission:
         chains = {path: self._scope.chain(path) for path in wanted}
         if len(self._verdicts) > 2 * known + MAX_VERDICTS:
             self._verdicts.clear()
-        unknown = dict.fromkeys(each for chain in chains.values() for each in chain if each not in self._verdicts)
+        unknown = dict.fromkeys(
+            each
+            for chain in chains.values()
+            if all(self._verdicts.get(each, True) for each in chain)  # nothing is asked below what is left out
+            for each in chain
+            if each not in self._verdicts
+        )
         if unknown:
             judged = self._judge(list(unknown))
             while not judged.done:

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Generic, NamedTuple, TypeVar, final
 
 from zkrecipes.flow import Pending
-from zkrecipes.known import Seen
+from zkrecipes.known import Seen, parent_of
 from zkrecipes.mirror import Mirror
 from zkrecipes.port import Stat
 
@@ -109,7 +109,8 @@ class Consumer:
             old, new = told.get(path), nodes.get(path)
             if new is None:
                 continue
-            if self._mirror.awaits_parent(path):
+            # Or the parent is held back itself: it stands before its children in this order.
+            if parent_of(path) in self._behind or self._mirror.awaits_parent(path):
                 self._behind[path] = None
                 continue
             told[path] = new
