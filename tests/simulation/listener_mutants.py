@@ -13,7 +13,6 @@ from unittest.mock import patch
 from tests.simulation.mutants import mutant
 from zkrecipes.changes import Consumer
 from zkrecipes.known import Known
-from zkrecipes.listening import ListenerState
 from zkrecipes.mirror import Mirror
 from zkrecipes.watches import Watches
 
@@ -39,7 +38,8 @@ UNEQUAL = "its mirror is|does not know"
 @mutant(UNEQUAL, "listener")
 def armed_after_reading() -> Iterator[None]:
     arming = "if self._recursive:\n        for arm"
-    with edited(Mirror, "_resync", (LOOK, "pass"), (arming, f"{LOOK}\n    {arming}")):
+    first = f"if self._recursive:\n        {LOOK}\n    {arming}"
+    with edited(Mirror, "_resync", (LOOK, f"if not self._recursive:\n        {LOOK}"), (arming, first)):
         yield
 
 
@@ -69,7 +69,7 @@ def fresh_before_everything_is_read() -> Iterator[None]:
 
 @mutant("says that it is fresh", "listener")
 def fresh_until_the_task_has_looked() -> Iterator[None]:
-    with patch.object(ListenerState, "fresh", property(lambda self: self.mirror.fresh)):
+    with patch.object(Mirror, "fresh", property(lambda self: self._fresh)):
         yield
 
 
@@ -138,17 +138,19 @@ def a_root_that_is_absent_is_not_waited_for() -> Iterator[None]:
 
 @mutant(UNEQUAL, "listener")
 def one_shot_watches_are_sent_on_armed_roots() -> Iterator[None]:
-    with edited(Watches, "asked", ("if request.path in self._armed:", "if False:")):
-        yield
-
-
-@mutant("it waits for", "listener")
-def who_was_stripped_is_not_woken_on_disarm() -> Iterator[None]:
-    with edited(Watches, "_disarm", ("self._wake((path, False))", "pass"), ("self._wake((path, True))", "pass")):
+    with edited(Watches, "asked", ("if key[0] in self._armed:", "if False:")):
         yield
 
 
 @mutant("it waits for|its mirror is", "listener")
+def who_was_stripped_is_not_woken_on_disarm() -> Iterator[None]:
+    with edited(
+        Watches, "_disarm", ("self._wake(key)", "pass"), ("self._spoilt.update(self._asked.get(key, {}))", "pass")
+    ):
+        yield
+
+
+@mutant("it waits for|its mirror is|when all is closed", "listener")
 def watches_outlive_their_connection() -> Iterator[None]:
     with edited(Watches, "ended", ("self._armed.clear()", "pass")):
         yield
