@@ -17,7 +17,9 @@ from zkrecipes.timing import NEVER
 __all__ = ["WINDOW", "Again", "Reader"]
 
 WINDOW: Final = 16
-"""Requests of one reader on their way at a time: locks of the same client must not queue behind ten thousand."""
+SINGLES: Final = 64
+"""Requests of one reader on their way at a time: locks of the same client must not queue behind ten thousand. More of
+those for single nodes, each of which costs little but its turn on the network."""
 
 BATCH: Final = 100
 BATCH_BYTES: Final = 1 << 20
@@ -88,7 +90,7 @@ class Reader:
         calls: deque[Call[Any]] = deque()
         try:
             for request in requests:
-                if len(calls) >= WINDOW:
+                if len(calls) >= (WINDOW if isinstance(request, ReadMany) else SINGLES):
                     await self._finish(calls.popleft(), take)
                 calls.append(self._session.call(request))
             while calls:
