@@ -63,12 +63,14 @@ class _Reconnects:
     """Some nodes, watched through a proxy; they change while nobody is told, and then the connection is cut.
 
     Args:
-        proxy: Stands before the server, for one competitor.
+        who: The competitor.
+        proxy: Stands before the server, for this competitor alone.
         raw: Writes past the proxy.
         paths: The nodes.
     """
 
-    def __init__(self, proxy: FaultProxy, raw: RawClient, paths: list[str]) -> None:
+    def __init__(self, who: str, proxy: FaultProxy, raw: RawClient, paths: list[str]) -> None:
+        self._who = who
         self._proxy = proxy
         self._raw = raw
         self._paths = paths
@@ -102,7 +104,8 @@ class _Reconnects:
         self._proxy.cut()
         self._proxy.heal()
         if not self._complete.wait(_LIMIT):
-            message = f"{len(self._missing)} nodes were not told within {_LIMIT:.0f} s"
+            missing, counts = len(self._missing), dict(self._proxy.counts())
+            message = f"{self._who}: {missing} nodes were not told within {_LIMIT:.0f} s; requests: {counts}"
             raise TimeoutError(message)
         elapsed = time.perf_counter() - start
         self._settle()
@@ -153,7 +156,7 @@ def _reconnects(bench: Bench, stack: ExitStack) -> dict[str, tuple[_Reconnects, 
         for path in paths:
             raw.create(path, b"0")
         proxy = stack.enter_context(FaultProxy(bench.hosts))
-        reconnects = _Reconnects(proxy, raw, paths)
+        reconnects = _Reconnects(who, proxy, raw, paths)
         peak = _ThreadPeak()
         if who == "ours":
             listener = zkr.NodeListener(stack.enter_context(zkr.connect(proxy.hosts)), *paths)
