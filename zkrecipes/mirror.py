@@ -78,7 +78,6 @@ class Mirror:
         self.scope = scope
         self._known = Known(self._tell)
         self.nodes: dict[str, Seen] = self._known.nodes
-        self.refused: dict[str, ZkRecipesError] = {}
         self.initialized = False
         self._fresh = False
         self._connection: Pending[None] = Pending.of(None)
@@ -99,6 +98,7 @@ class Mirror:
         self._calls: dict[tuple[str, int], Call[Any]] = {}
         self._reader = Reader(core.session, self.closed)
         self._rounds = Rounds(core.runtime, audit)
+        self.refused = self._rounds.denied
         self._kept: Pending[None] | None = None
 
     @property
@@ -347,7 +347,9 @@ class Mirror:
             self._refuse(path, answer)
             return None
         data, stat = answer
-        self._allowed(path)
+        if self._data or not self.scope.lists(path):
+            # To ask for metadata alone needs no permission, and so proves none: a list of children does.
+            self._allowed(path)
         self._known.keep(path, data, stat)
         return stat  # type: ignore[no-any-return]  # as the port says
 
@@ -358,6 +360,7 @@ class Mirror:
         if isinstance(names, ZkRecipesError):
             self._refuse(path, names)
             return
+        self._allowed(path)
         prefix = "/" if path == "/" else f"{path}/"
         listed = {f"{prefix}{name}": ALL for name in names}
         for child in [child for child in self._known.children(path) if child not in listed]:
@@ -373,22 +376,16 @@ class Mirror:
             self._calls.pop((path, DATA), None)
             if self._admission is not None:
                 self._admission.forget(path)
-            self.refused.pop(path, None)
+            self._rounds.allow(path)
         self._known.drop(paths)
 
     def _refuse(self, path: str, error: ZkRecipesError) -> None:
-        told = path in self.refused
-        self.refused[path] = error
-        if not told:
-            # No watch tells when an ACL has changed, so it is asked for again and again.
-            self._rounds.refused()
+        if self._rounds.deny(path, error):
             self._tell(None)
 
     def _allowed(self, path: str) -> None:
-        if self.refused.pop(path, None) is not None:
+        if self._rounds.allow(path):
             self._tell(None)
-        if not self.refused:
-            self._rounds.allowed()
 
     def _tell(self, path: str | None) -> None:
         self.version += 1

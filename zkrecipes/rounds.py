@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
+from zkrecipes.errors import ZkRecipesError
 from zkrecipes.port import Runtime
 from zkrecipes.timing import NEVER
 
@@ -27,9 +28,13 @@ class Rounds:
     Args:
         runtime: For clock and chance.
         audit: Seconds between two looks at everything, about; AUDIT where None.
+
+    Attributes:
+        denied: Nodes that may not be read, and why.
     """
 
     def __init__(self, runtime: Runtime, audit: float | None = None) -> None:
+        self.denied: dict[str, ZkRecipesError] = {}
         self._runtime = runtime
         self._audit = AUDIT if audit is None else audit
         self._audit_at = NEVER
@@ -51,14 +56,21 @@ class Rounds:
         """Whether to look at everything."""
         return self._runtime.now() >= self._audit_at
 
-    def refused(self) -> None:
-        """A node may not be read, from now on."""
-        self._poll = POLL
-        self._poll_at = self._runtime.now() + self._poll
+    def deny(self, path: str, error: ZkRecipesError) -> bool:
+        """A node may not be read; whether that is news."""
+        news = path not in self.denied
+        self.denied[path] = error
+        if news:
+            self._poll = POLL
+            self._poll_at = self._runtime.now() + self._poll
+        return news
 
-    def allowed(self) -> None:
-        """There is no such node any more."""
-        self._poll_at = NEVER
+    def allow(self, path: str) -> bool:
+        """A node may be read, or is gone; whether that is news."""
+        news = self.denied.pop(path, None) is not None
+        if not self.denied:
+            self._poll_at = NEVER
+        return news
 
     def poll_due(self) -> bool:
         """Whether to ask for what may not be read; more and more rarely."""
