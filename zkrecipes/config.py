@@ -21,9 +21,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, final
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, final
 
 from pydantic import BaseModel
+from typing_extensions import TypeVar
 
 from zkrecipes.config_apply import Explained, Rejection
 from zkrecipes.config_callbacks import ConfigChange
@@ -63,7 +64,7 @@ __all__ = [
     "RolloutStatus",
 ]
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", bound=BaseModel, default=BaseModel)
 V = TypeVar("V")
 T = TypeVar("T")
 
@@ -157,6 +158,7 @@ class ConfigReleases(_Verbs[M]):
         layout: As of Config. In the tree layout documents are put together, and are JSON.
         format: Of the document: "json", "yaml" or "toml".
         keep: How many release records are kept.
+        who: The publisher, for the records; the client's identity by default.
 
     Raises:
         ValueError: An argument is not valid.
@@ -171,10 +173,11 @@ class ConfigReleases(_Verbs[M]):
         layout: ConfigLayout = "document",
         format: Format = "json",  # noqa: A002
         keep: int = 50,
+        who: str | None = None,
     ) -> None:
         self._client = client
         self._publisher = make_publisher(
-            core_of(client, aio=False), path, model, layout=layout, format_=format, keep=keep
+            core_of(client, aio=False), path, model, layout=layout, format_=format, keep=keep, who=who
         )
 
     def read(self, version: int | None = None, *, timeout: Timeout | DefaultTimeout = DEFAULT) -> tuple[int, str]:
@@ -227,6 +230,7 @@ class Config(ConfigView[M], _Verbs[M]):
         format: Of the document: "json", "yaml" or "toml".
         instance: Which instance this is, for canaries and `status()`.
         keep: How many release records are kept.
+        who: The publisher, for the records; the client's identity by default.
 
     Raises:
         ValueError: An argument is not valid.
@@ -246,6 +250,7 @@ class Config(ConfigView[M], _Verbs[M]):
         format: Format = "json",  # noqa: A002
         instance: Instance | None = None,
         keep: int = 50,
+        who: str | None = None,
     ) -> None:
         self._client = client
         self._state = make_state(
@@ -259,6 +264,7 @@ class Config(ConfigView[M], _Verbs[M]):
             format_=format,
             instance=instance,
             keep=keep,
+            who=who,
             background=partial(client.core.runtime.dispatch, object()),
         )
         self._publisher = self._state.publisher
@@ -303,7 +309,7 @@ class Config(ConfigView[M], _Verbs[M]):
         Args:
             model: The whole configuration, `config.current.model_copy(update=...)` for instance.
             reason: For the record.
-            expected: Only if the document is in this version.
+            expected: Only if the document is in this version; -1: only if there is none yet.
             canary: Which instances take it first; then `promote()` or `abort()`.
             timeout: Seconds for the whole call.
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from zkrecipes.config_apply import Rejection
 from zkrecipes.config_model import FieldError, ModelType
-from zkrecipes.errors import VetoError
+from zkrecipes.errors import ForkedError, VetoError
 from zkrecipes.hold import Registration, checked_callback
 from zkrecipes.port import Runtime
 
@@ -117,6 +117,11 @@ class Callbacks(Generic[M]):
         return self._add(self._rejected, callback)
 
     def _add(self, where: list[V], what: V) -> Registration:
+        if self._runtime.forked():
+            message = (
+                "this configuration belongs to the parent process; make a new one, on a new client, after the fork"
+            )
+            raise ForkedError(message, path=self._label)
         with self._runtime.lock:
             where.append(what)
 
@@ -137,11 +142,11 @@ class Callbacks(Generic[M]):
             try:
                 callback(change)
             except VetoError as veto:
-                return FieldError("", f"vetoed: {veto}")
+                return FieldError("", str(veto) or "no reason was given")
             except Exception as error:
                 # Its words are in the log only: whoever reads health() may see no values.
                 logger.warning("%s: an on_prepare callback failed, which is a veto", self._label, exc_info=True)
-                return FieldError("", f"vetoed: a callback raised {type(error).__name__}")
+                return FieldError("", f"a callback raised {type(error).__name__}")
         return None
 
     def tell(self, change: ConfigChange[M]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, final
+from typing import Any, Final, Generic, TypeVar, final
 
 from pydantic import BaseModel, ValidationError
 
@@ -19,6 +19,9 @@ __all__ = ["Draft", "Drafts"]
 
 M = TypeVar("M", bound=BaseModel)
 
+NONE: Final = -1
+"""As the expected version: there must be no document."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Draft:
         id: Unique: the write is known by it.
         source: How it came about.
         reason: As given.
-        expected: The version that it must replace; None is any.
+        expected: The version that it must replace; -1: there must be no document; None is any.
         czxid: Of the document that has this version; None is any.
         to: Of a rollback: the version whose document it is.
     """
@@ -140,16 +143,19 @@ class Drafts(Generic[M]):
         expected, czxid = draft.expected, draft.czxid
         if expected is None:
             return
+        if expected == NONE and head.stat is None:
+            return
         same = czxid is None or head.stat is None or head.stat.czxid == czxid
         if head.version == expected and same:
             return
         found = "does not exist" if head.stat is None else f"is in version {head.version}"
+        wanted = "in no version, since it should not exist yet," if expected == NONE else f"in version {expected}"
         if not same:
             found += ", of a document that was deleted and made again"
         differences = self.diff(head.data, draft.document)
         shown = "".join(f"\n  {each}" for each in differences[:20]) or " nothing"
         message = (
-            f"{self.label} {found}, not in version {expected} as expected: read it and decide again. From what is "
+            f"{self.label} {found}, not {wanted} as expected: read it and decide again. From what is "
             f"there to what was to be published:{shown}"
         )
         raise ConflictError(message, path=self.label, expected=expected, actual=head.version)

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar, final
 from pydantic import BaseModel
 
 from zkrecipes.config_document import parse
-from zkrecipes.config_draft import Draft, Drafts
+from zkrecipes.config_draft import NONE, Draft, Drafts
 from zkrecipes.config_model import Difference
 from zkrecipes.config_records import decode_canary, decode_record, decode_status
 from zkrecipes.config_store import Head, Outcome, Store
@@ -45,21 +45,33 @@ class Publisher(Generic[M]):
         clock: The time of day, as ISO 8601 in UTC.
         host: This machine's name.
         tree: Whether each field has a node of its own; documents are JSON then.
+        who: The publisher; the client's identity where None.
 
     Raises:
         ValueError: An argument is not valid.
     """
 
     def __init__(
-        self, core: Core, drafts: Drafts[M], *, keep: int, clock: Callable[[], str], host: str, tree: bool = False
+        self,
+        core: Core,
+        drafts: Drafts[M],
+        *,
+        keep: int,
+        clock: Callable[[], str],
+        host: str,
+        tree: bool = False,
+        who: str | None = None,
     ) -> None:
         if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
             message = f"keep must be a number of releases, 1 or more, not {keep!r}"
             raise ValueError(message)
+        if who is not None and not isinstance(who, str):
+            message = f"who must be a str, not {type(who).__name__}"
+            raise TypeError(message)
         self.drafts = drafts
         self.label = drafts.label
         self.store = Store(core, drafts.label, tree=tree)
-        self._writer = Writer(self.store, clock, host, drafts.model.fields)
+        self._writer = Writer(self.store, clock, host, core.identity if who is None else who, drafts.model.fields)
         self._core = core
         self._keep = keep
 
@@ -77,7 +89,7 @@ class Publisher(Generic[M]):
     ) -> Script[Release]:
         """Publish an instance of the model."""
         raw = self.drafts.written(value)
-        draft = replace(self._draft(raw), reason=_text(reason), expected=expected, czxid=czxid)
+        draft = replace(self._draft(raw), reason=_text(reason), expected=_version(expected), czxid=czxid)
         return (yield from self._publish(draft, canary, self._core.deadline(timeout)))
 
     def publish_text(
@@ -92,7 +104,7 @@ class Publisher(Generic[M]):
         """Publish a document as it is written, its comments included."""
         raw = text.encode()
         self.drafts.checked(raw)
-        draft = replace(self._draft(raw), reason=_text(reason), expected=expected)
+        draft = replace(self._draft(raw), reason=_text(reason), expected=_version(expected))
         return (yield from self._publish(draft, canary, self._core.deadline(timeout)))
 
     def rollback(self, to: int, *, reason: str = "", timeout: Seconds) -> Script[Release]:
@@ -274,6 +286,13 @@ class Publisher(Generic[M]):
 
     def _missing(self) -> NodeNotFoundError:
         return NodeNotFoundError(f"{self.label} does not exist: publish a first release", path=self.label)
+
+
+def _version(expected: int | None) -> int | None:
+    if expected is not None and (isinstance(expected, bool) or not isinstance(expected, int) or expected < NONE):
+        message = f"expected must be a version, -1 (no document yet) or None (any), not {expected!r}"
+        raise ValueError(message)
+    return expected
 
 
 def _text(reason: str) -> str:

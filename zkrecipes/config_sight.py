@@ -32,6 +32,8 @@ M = TypeVar("M", bound=BaseModel)
 logger = logging.getLogger("zkrecipes.config")
 
 LIMIT: Final = 30.0
+AUDIT: Final = 15.0
+"""Seconds after which the nodes are read even if nothing was told: no watch fires for who may not read for a while."""
 
 
 @final
@@ -55,9 +57,10 @@ class Sight:
         self._touched = touched
         places, label = publisher.store.places, publisher.label
         single = (places.document, *shared.values(), places.canary)
-        self._mirrors = [Mirror(core, Scope(single, depth=0), label=label)]
+        self._mirrors = [Mirror(core, Scope(single, depth=0), audit=AUDIT, label=label)]
         if self._store.tree:
-            self._mirrors.append(Mirror(core, Scope((places.document,), depth=None, shows_roots=False), label=label))
+            scope = Scope((places.document,), depth=None, shows_roots=False)
+            self._mirrors.append(Mirror(core, scope, audit=AUDIT, label=label))
         for mirror in self._mirrors:
             mirror.observers.append(lambda _path: touched())
         self._reading = False
@@ -76,7 +79,8 @@ class Sight:
     @property
     def fresh(self) -> bool:
         """Whether everything is as new as can be known."""
-        return all(mirror.fresh for mirror in self._mirrors)
+        usable = self._core.session.usable and not self._core.runtime.forked()
+        return usable and all(mirror.fresh for mirror in self._mirrors)
 
     @property
     def initialized(self) -> bool:

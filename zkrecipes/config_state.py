@@ -94,6 +94,8 @@ class ConfigState(Force[M]):
         """Read everything, and wait until it is in force, or what stands in for it."""
         deadline = self.core.deadline(timeout)
         self.check_not_closed()
+        if self.in_force is not None:
+            return  # it has begun
         if self._sight is None:
             self.builder.local = yield self._read_local
             self._warn()
@@ -171,6 +173,9 @@ class ConfigState(Force[M]):
 
     def close(self) -> Script[None]:
         """End it, here and on the server; what is in force can still be read."""
+        if self.core.runtime.forked():
+            self.closed = True  # nothing here is ours: not even the lock may be taken
+            return
         with self.core.runtime.lock:
             fresh = self.in_force is not None and self.freshness() is Freshness.FRESH
             self.closed = True

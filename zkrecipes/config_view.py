@@ -38,7 +38,7 @@ def utc_now() -> str:
 
 
 def make_publisher(
-    core: Core, path: str, model: type[M] | None, *, layout: str, format_: str, keep: int
+    core: Core, path: str, model: type[M] | None, *, layout: str, format_: str, keep: int, who: str | None
 ) -> Publisher[M]:
     """The verbs of a configuration. Arguments as of Config."""
     if layout not in {"document", "tree"}:
@@ -49,7 +49,7 @@ def make_publisher(
         raise ValueError(message)
     tree = layout == "tree"
     drafts = Drafts(path, model, format_, tree=tree)
-    return Publisher(core, drafts, keep=keep, clock=utc_now, host=platform.node(), tree=tree)
+    return Publisher(core, drafts, keep=keep, clock=utc_now, host=platform.node(), tree=tree, who=who)
 
 
 def make_state(
@@ -64,6 +64,7 @@ def make_state(
     format_: str,
     instance: Instance | None,
     keep: int,
+    who: str | None,
     background: Callable[[Callable[[], None]], None],
 ) -> ConfigState[M]:
     """The service of a configuration. Arguments as of Config."""
@@ -73,7 +74,7 @@ def make_state(
     if start not in {"require", "defaults"}:
         message = f"start must be 'require' or 'defaults', not {start!r}"
         raise ValueError(message)
-    publisher = make_publisher(core, path, model, layout=layout, format_=format_, keep=keep)
+    publisher = make_publisher(core, path, model, layout=layout, format_=format_, keep=keep, who=who)
     given = Instance() if instance is None else instance
     if not isinstance(given, Instance):
         message = f"instance must be an Instance(id, labels), not {instance!r}"

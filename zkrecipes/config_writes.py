@@ -53,14 +53,16 @@ class Writer:
         store: The configuration's nodes.
         clock: The time of day, as ISO 8601 in UTC.
         host: This machine's name.
+        who: The publisher.
         fields: Of the model, for the tree layout.
     """
 
     def __init__(
-        self, store: Store, clock: Callable[[], str], host: str, fields: dict[str, Field] | None = None
+        self, store: Store, clock: Callable[[], str], host: str, who: str, fields: dict[str, Field] | None = None
     ) -> None:
         self._tree = store.tree
         self._fields = fields
+        self._who = who
         self._label = store.label
         self._places = store.places
         self._core = store.core
@@ -131,7 +133,7 @@ class Writer:
     def end(self, rollout: Rollout, reason: str) -> tuple[tuple[Operation, ...], str]:
         """End exactly this canary; the operations, and their evidence."""
         mark = self._places.mark(rollout.base, rollout.id)
-        note = f"aborted by {self._core.identity}: {reason}".encode("utf-8", "replace")[:MAX_NOTE]
+        note = f"aborted by {self._who}: {reason}".encode("utf-8", "replace")[:MAX_NOTE]
         # The mark's version tells this canary from the next one, whose node has the same name and version.
         return (Set(mark, note, 0), Delete(self._places.canary)), mark
 
@@ -157,7 +159,7 @@ class Writer:
         following = 0 if head.stat is None else head.stat.version + 1
         return Release(
             version=following if version is None else version,
-            who=self._core.identity,
+            who=self._who,
             host=self._host,
             when=self._clock(),
             reason=draft.reason,

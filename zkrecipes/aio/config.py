@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, final
+from typing import TYPE_CHECKING, Any, Generic, Self, final
 
 from pydantic import BaseModel
+from typing_extensions import TypeVar
 
 from zkrecipes.config import Start
 from zkrecipes.config_document import Format, text_of
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "ConfigReleases"]
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", bound=BaseModel, default=BaseModel)
 T = TypeVar("T")
 
 
@@ -97,10 +98,11 @@ class ConfigReleases(_Verbs[M]):
         layout: ConfigLayout = "document",
         format: Format = "json",  # noqa: A002
         keep: int = 50,
+        who: str | None = None,
     ) -> None:
         self._client = client
         self._publisher = make_publisher(
-            core_of(client, aio=True), path, model, layout=layout, format_=format, keep=keep
+            core_of(client, aio=True), path, model, layout=layout, format_=format, keep=keep, who=who
         )
 
     async def read(self, version: int | None = None, *, timeout: Timeout | DefaultTimeout = DEFAULT) -> tuple[int, str]:
@@ -145,6 +147,7 @@ class Config(ConfigView[M], _Verbs[M]):
         format: Format = "json",  # noqa: A002
         instance: Instance | None = None,
         keep: int = 50,
+        who: str | None = None,
     ) -> None:
         self._client = client
         self._state = make_state(
@@ -158,6 +161,7 @@ class Config(ConfigView[M], _Verbs[M]):
             format_=format,
             instance=instance,
             keep=keep,
+            who=who,
             background=_in_a_thread,
         )
         self._publisher = self._state.publisher

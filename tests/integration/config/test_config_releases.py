@@ -223,3 +223,25 @@ def test_formats(zkr_client: zkr.Client, format_: Any) -> None:
     with config:
         assert config.current == settings(8, flags={"new checkout": True})
     assert SECRET in zkr_client.get(PATH).value.decode()
+
+
+def test_a_first_release_may_insist_on_being_the_first(zkr_client: zkr.Client) -> None:
+    config = config_of(zkr_client, who="ann@desk")
+    assert config.publish(settings(5), expected=-1).who == "ann@desk"
+    with pytest.raises(zkr.ConflictError, match="should not exist") as raised:
+        config.publish(settings(7), expected=-1)
+    assert (raised.value.expected, raised.value.actual) == (-1, 0)
+    for bad in (-2, True, "1"):
+        with pytest.raises(ValueError, match="expected"):
+            config.publish(settings(7), expected=bad)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="who"):
+        config_of(zkr_client, who=1)
+
+
+def test_a_lost_reply_of_a_first_release(zkr_proxy: FaultProxy, zkr_client: zkr.Client) -> None:
+    zkr_client.create("/config")
+    zkr_client.create(f"{PATH}-releases")
+    trap = zkr_proxy.drop_reply("multi")
+    assert config_of(zkr_client).publish(settings(5), expected=-1).version == 0
+    assert trap.fired
+    assert len(config_of(zkr_client).history()) == 1

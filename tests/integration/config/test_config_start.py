@@ -247,3 +247,38 @@ def test_the_model_is_checked(zkr_client: zkr.Client) -> None:
     for model in (None, dict, Settings()):
         with pytest.raises(TypeError, match="model"):
             zkr.Config(zkr_client, PATH, model)  # type: ignore[arg-type, type-var]
+
+
+def test_a_start_that_has_begun_waits_for_nothing(zkr_proxy: FaultProxy, zkr_client: zkr.Client) -> None:
+    zkr_proxy.refuse()
+    began = time.monotonic()
+    with zkr.Config(zkr_client, PATH, Settings, start="defaults").start(0.2) as config:
+        assert config.state is zkr.Freshness.DEFAULTS
+    assert time.monotonic() - began < 5
+
+
+def test_in_a_forked_child(zkr_client: zkr.Client) -> None:
+    first_release(zkr_client)
+    with zkr.Config(zkr_client, PATH, Settings) as config:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                ok = config.current.name == "shop" and config.state is zkr.Freshness.STALE
+                for attempt in (
+                    config.on_change,
+                    lambda: config.publish(settings(1)),
+                    config.history,
+                ):
+                    try:
+                        made: Any = attempt()
+                        made(print)
+                        ok = False
+                    except zkr.ForkedError:
+                        pass
+                config.close()
+                code = 0 if ok else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert config.state is zkr.Freshness.FRESH
