@@ -153,6 +153,7 @@ def _reconnects(bench: Bench, stack: ExitStack) -> dict[str, tuple[_Reconnects, 
     for who in ("ours", "kazoo"):
         paths = [bench.path("reconnect") for _ in range(_WATCHED)]
         raw = raw_client(bench, stack)
+        bench.kazoo(stack).ensure_path(paths[0].rpartition("/")[0])
         for path in paths:
             raw.create(path, b"0")
         proxy = stack.enter_context(FaultProxy(bench.hosts))
