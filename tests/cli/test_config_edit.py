@@ -256,3 +256,31 @@ def test_watch_for_a_person(cli: Cli, zk: zkr.Client) -> None:
     assert process.stdout.readline().startswith("  REFUSED: database.pool_size: ")
     zk.delete(PATH)
     assert "deleted" in process.stdout.readline()
+
+
+# --- the tree layout --------------------------------------------------------------------------------------------------
+
+
+def test_a_tree_of_nodes(cli: Cli, zk: zkr.Client) -> None:
+    tree = ("--layout", "tree", "--model", MODEL)
+    process = cli.start("config", "watch", PATH, *tree, "--json")
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["event"] == "watching"
+    assert cli.run("config", "set", PATH, "greeting=hi", "database.pool_size=7", *tree, "-m", "first").returncode == 0
+    assert zk.get(f"{PATH}/database/pool_size").value == b"7"
+    first = json.loads(process.stdout.readline())
+    assert (first["version"], first["release"]["reason"]) == (0, "first")
+    assert cli.run("config", "get", PATH, "database.pool_size", "--layout", "tree").stdout == "7\n"
+    assert cli.run("config", "set", PATH, "database.pool_size=8", *tree).returncode == 0
+    second = json.loads(process.stdout.readline())
+    assert [each["path"] for each in second["differences"]] == ["database.pool_size"]
+    assert "pool_size = 8  (node:" in cli.run("config", "explain", PATH, *tree).stdout
+    assert cli.run("config", "rollback", PATH, "0", *tree).returncode == 0
+    assert zk.get(f"{PATH}/database/pool_size").value == b"7"
+    before = zk.get(PATH)
+    for arguments in (("set", PATH, "greeting=x"), ("get", PATH), ("rollback", PATH, "0"), ("edit", PATH)):
+        mistaken = cli.run("config", *arguments)
+        assert mistaken.returncode == 2
+        assert "--layout tree" in mistaken.stderr
+    assert cli.run("config", "set", PATH, "greeting=x", "--layout", "tree").returncode == 2, "it needs the model"
+    assert zk.get(PATH) == before

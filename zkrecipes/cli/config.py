@@ -9,13 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from zkrecipes.cli import config_edit, config_watch
-from zkrecipes.cli.config_options import DocumentPath, FileOption, FormatName, Model, ShowSecrets
+from zkrecipes.cli.config_options import DocumentPath, FileOption, FormatName, LayoutName, Model, ShowSecrets
 from zkrecipes.cli.documents import (
     Documents,
     field_of,
     missing_extras,
     model_errors,
     read_input,
+    readable,
     release_value,
     selector_text,
 )
@@ -51,6 +52,7 @@ def get(
     show_secrets: ShowSecrets = False,
     model: Model = None,
     format_: FormatName = None,
+    layout: LayoutName = "document",
     as_json: Json = False,
 ) -> None:
     """Print the document at PATH, or one field of it.
@@ -58,9 +60,9 @@ def get(
     Secrets are masked: with --model what is secret by its type, otherwise what is called like a secret.
     """
     with verb(as_json=as_json):
-        documents = Documents.of(path, model, format_)
+        documents = Documents.of(path, model, format_, layout=layout)
         with settings_of(context).connect() as zk:
-            found, text = documents.releases(zk).read(version)
+            found, text = readable(documents, documents.releases(zk), version)
     value: dict[str, Any] = {"path": path, "version": found}
     if field is None and show_secrets and not out.json:
         out.value(value, text.removesuffix("\n"))  # even if it does not parse
@@ -96,22 +98,23 @@ def diff(
     file: FileOption = None,
     model: Model = None,
     format_: FormatName = None,
+    layout: LayoutName = "document",
     as_json: Json = False,
 ) -> None:
     """Show what differs between two versions of the document at PATH; with --file, between it and a local file."""
     with verb(as_json=as_json):
-        documents = Documents.of(path, model, format_, file)
+        documents = Documents.of(path, model, format_, file, layout)
         if file is not None and new is not None:
             message = "--file takes the place of NEW: give one of them"
             raise UsageProblem(message)
         local = None if file is None else read_input(file)
         with settings_of(context).connect() as zk:
             releases = documents.releases(zk)
-            newest, text = releases.read()
+            newest, text = readable(documents, releases)
             last = newest if new is None else new
             first = old if old is not None else newest if local is not None else max(last - 1, 0)
-            before = text if first == newest else releases.read(first)[1]
-            after = local if local is not None else text if last == newest else releases.read(last)[1]
+            before = text if first == newest else readable(documents, releases, first)[1]
+            after = local if local is not None else text if last == newest else readable(documents, releases, last)[1]
     documents.parse(after)
     found = documents.differences(before, after)
     labels = {"old": first, "new": file if local is not None else last}
@@ -151,6 +154,7 @@ def validate(
     file: FileOption = None,
     version: Annotated[int | None, typer.Option("--version", metavar="VERSION", help="An earlier release.")] = None,
     format_: FormatName = None,
+    layout: LayoutName = "document",
     as_json: Json = False,
 ) -> None:
     """Check the document at PATH, or a local file, against a model. Status 1 if it does not fit.
@@ -162,12 +166,12 @@ def validate(
             message = "give the PATH of a document, or --file FILE"
             raise UsageProblem(message)
         if file is not None:
-            documents, text, label = Documents.of(file, model, format_), read_input(file), file
+            documents, text, label = Documents.of(file, model, format_, layout=layout), read_input(file), file
         else:
             assert path is not None
-            documents = Documents.of(path, model, format_)
+            documents = Documents.of(path, model, format_, layout=layout)
             with settings_of(context).connect() as zk:
-                found, text = documents.releases(zk).read(version)
+                found, text = readable(documents, documents.releases(zk), version)
             label = f"version {found} of {path}"
     documents.parse(text)
     errors = model_errors(documents, text.encode())
@@ -192,6 +196,7 @@ def explain(
     ] = None,
     env: Annotated[str | None, typer.Option("--env", metavar="PREFIX", help="The environment, as a layer.")] = None,
     format_: FormatName = None,
+    layout: LayoutName = "document",
     as_json: Json = False,
 ) -> None:
     """Show each value of the configuration at PATH, and which layer it comes from. Secrets are masked.
@@ -199,7 +204,7 @@ def explain(
     Give the layers that the service has: the document alone says only what is in it.
     """
     with verb(as_json=as_json):
-        documents = Documents.of(path, model, format_)
+        documents = Documents.of(path, model, format_, layout=layout)
         layers: list[Layer] = [File(name) for name in files or ()]
         layers += [] if env is None else [Env(prefix=env)]
         with usage_errors(), missing_extras():
@@ -207,15 +212,16 @@ def explain(
         builder = Builder(documents.drafts, Instance("command line"))
         builder.local = local_parts(layers, documents.drafts.model)
         with settings_of(context).connect() as zk:
-            node = zk.get(path)
+            version, text = readable(documents, documents.releases(zk))
+            stat = zk.get(path).stat._replace(version=version)
             found = {name: zk.get(name) for name in shared or () if zk.exists(name) is not None}
-    look = Look(Seen(node.value, node.stat), {name: Seen(each.value, each.stat) for name, each in found.items()})
+    look = Look(Seen(text.encode(), stat), {name: Seen(each.value, each.stat) for name, each in found.items()})
     try:
         in_force = builder.candidate(look)
     except RefusedError as refused:
         errors = refused.rejection.errors
         message = f"{path}: {refused.rejection}"
-        raise ConfigRejectedError(message, path=path, version=node.stat.version, errors=errors) from None
+        raise ConfigRejectedError(message, path=path, version=version, errors=errors) from None
     explained = builder.explain(in_force)
     values = [asdict(each) for each in explained]
     out.value(_plain({"path": path, "version": in_force.version, "values": values}), [str(each) for each in explained])

@@ -15,8 +15,17 @@ from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
-from zkrecipes.cli.config_options import CanaryOption, DocumentPath, Expected, FileOption, FormatName, Model, Reason
-from zkrecipes.cli.documents import Documents, assigned, canary_of, read_input, release_value, selector_text
+from zkrecipes.cli.config_options import (
+    CanaryOption,
+    DocumentPath,
+    Expected,
+    FileOption,
+    FormatName,
+    LayoutName,
+    Model,
+    Reason,
+)
+from zkrecipes.cli.documents import Documents, assigned, canary_of, read_input, readable, release_value, selector_text
 from zkrecipes.cli.output import UsageProblem, fail, out, usage_errors
 from zkrecipes.cli.verbs import Json, settings_of, verb
 from zkrecipes.config import Canary, ConfigReleases, Release
@@ -51,6 +60,7 @@ def set_(
     canary: CanaryOption = None,
     model: Model = None,
     format_: FormatName = None,
+    layout: LayoutName = "document",
     as_json: Json = False,
 ) -> None:
     """Publish the document at PATH: single fields of it (FIELD=VALUE …), or all of it from a FILE.
@@ -62,12 +72,12 @@ def set_(
             message = "give FIELD=VALUE, or --file FILE for the whole document"
             raise UsageProblem(message)
         selector = canary_of(canary)
-        documents = Documents.of(path, model, format_, file)
+        documents = Documents.of(path, model, format_, file, layout).writable()
         given = None if file is None else read_input(file)
         with settings_of(context).connect() as zk:
             releases = documents.releases(zk)
             for attempt in range(1, ATTEMPTS + 1):
-                version, before = _read(releases)
+                version, before = _read(documents, releases)
                 text = given
                 if text is None:
                     document = {} if version is None else documents.parse(before)
@@ -93,6 +103,7 @@ def edit(
     canary: CanaryOption = None,
     model: Model = None,
     format_: FormatName = None,
+    layout: LayoutName = "document",
     as_json: Json = False,
 ) -> None:
     """Open the document at PATH in $VISUAL or $EDITOR, and publish it if it was changed and is valid.
@@ -101,10 +112,10 @@ def edit(
     """
     with verb(as_json=as_json):
         selector = canary_of(canary)
-        documents = Documents.of(path, model, format_)
+        documents = Documents.of(path, model, format_, layout=layout).writable()
         with settings_of(context).connect() as zk:
             releases = documents.releases(zk)
-            version, before = _read(releases)
+            version, before = _read(documents, releases)
             if expected is not None and expected != version:
                 message = f"{path} is in version {version}, not in version {expected} as expected"
                 raise ConflictError(message, path=path, expected=expected, actual=version)
@@ -125,24 +136,36 @@ def rollback(
     reason: Reason = "",
     model: Model = None,
     format_: FormatName = None,
+    layout: LayoutName = "document",
     as_json: Json = False,
 ) -> None:
     """Publish the document of an earlier VERSION again, as a new release."""
     with verb(as_json=as_json):
-        documents = Documents.of(path, model, format_)
+        documents = Documents.of(path, model, format_, layout=layout).writable()
         with settings_of(context).connect() as zk:
             releases = documents.releases(zk)
+            _read(documents, releases)
             release = releases.rollback(version, reason=reason)
     text = f"{path} is in version {release.version}, with the document of version {version}"
     out.value({"path": path, "published": True, "release": release_value(release)}, text)
 
 
-def promote(context: typer.Context, path: DocumentPath, *, format_: FormatName = None, as_json: Json = False) -> None:
+def promote(
+    context: typer.Context,
+    path: DocumentPath,
+    *,
+    model: Model = None,
+    format_: FormatName = None,
+    layout: LayoutName = "document",
+    as_json: Json = False,
+) -> None:
     """Make the canary's document everybody's."""
     with verb(as_json=as_json):
-        documents = Documents.of(path, None, format_)
+        documents = Documents.of(path, model, format_, layout=layout).writable()
         with settings_of(context).connect() as zk:
-            release = documents.releases(zk).promote()
+            releases = documents.releases(zk)
+            _read(documents, releases)
+            release = releases.promote()
     text = f"{path} is in version {release.version}: the canary's document is everybody's"
     out.value({"path": path, "published": True, "release": release_value(release)}, text)
 
@@ -156,13 +179,13 @@ def abort(context: typer.Context, path: DocumentPath, *, reason: Reason = "", as
     out.value({"path": path, "aborted": True}, f"the canary of {path} has ended")
 
 
-def _read(releases: ConfigReleases[Any]) -> tuple[int | None, str]:
+def _read(documents: Documents, releases: ConfigReleases[Any]) -> tuple[int | None, str]:
     """Version and text; None and nothing if there is none yet."""
     try:
-        with usage_errors():
-            return releases.read()
+        version, text = readable(documents, releases)
     except NodeNotFoundError:
         return None, ""
+    return version, text
 
 
 def _publish(

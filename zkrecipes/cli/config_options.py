@@ -6,7 +6,17 @@ from typing import Annotated, Literal
 
 import typer
 
-__all__ = ["CanaryOption", "DocumentPath", "Expected", "FileOption", "FormatName", "Model", "Reason", "ShowSecrets"]
+__all__ = [
+    "CanaryOption",
+    "DocumentPath",
+    "Expected",
+    "FileOption",
+    "FormatName",
+    "LayoutName",
+    "Model",
+    "Reason",
+    "ShowSecrets",
+]
 
 DocumentPath = Annotated[str, typer.Argument(metavar="PATH", help="Of the document, below the namespace.")]
 Model = Annotated[
@@ -20,6 +30,10 @@ Model = Annotated[
 FormatName = Annotated[
     Literal["json", "yaml", "toml"] | None,
     typer.Option("--format", help="Of the document; by the suffix of PATH or FILE, or json, by default."),
+]
+LayoutName = Annotated[
+    Literal["document", "tree"],
+    typer.Option("--layout", help="One node, or one for each field, as Spring Cloud Zookeeper has it."),
 ]
 FileOption = Annotated[
     str | None, typer.Option("--file", metavar="FILE", help="A local file; - is the standard input.")

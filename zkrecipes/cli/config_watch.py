@@ -11,7 +11,7 @@ from typing import Annotated, Any, final
 
 import typer
 
-from zkrecipes.cli.config_options import DocumentPath, FormatName, Model
+from zkrecipes.cli.config_options import DocumentPath, FormatName, LayoutName, Model
 from zkrecipes.cli.documents import Documents, model_errors, release_value, selector_text
 from zkrecipes.cli.output import out, usage_errors
 from zkrecipes.cli.verbs import Json, settings_of, verb
@@ -19,8 +19,8 @@ from zkrecipes.cli.watch import until_interrupted
 from zkrecipes.client import Client
 from zkrecipes.config import ConfigReleases, Release
 from zkrecipes.config_records import decode_canary
-from zkrecipes.errors import DecodeError, ZkRecipesError
-from zkrecipes.listener import Change, NodeListener
+from zkrecipes.errors import DecodeError, NodeNotFoundError, ZkRecipesError
+from zkrecipes.listener import Change, NodeListener, TreeListener
 
 __all__ = ["watch"]
 
@@ -35,6 +35,7 @@ def watch(
     initial: Annotated[bool, typer.Option(help="Whether to show what is there already.")] = True,
     model: Model = None,
     format_: FormatName = None,
+    layout: LayoutName = "document",
     as_json: Json = False,
 ) -> None:
     """Show each release of the document at PATH as it comes, with what it changes, and canaries, until Ctrl-C.
@@ -42,15 +43,16 @@ def watch(
     With --model it says, too, whether the document fits. Releases that follow one another quickly are merged.
     """
     with verb(as_json=as_json):
-        documents = Documents.of(path, model, format_)
+        documents = Documents.of(path, model, format_, layout=layout)
         with settings_of(context).connect() as zk:
+            shown = _Shown(documents, documents.releases(zk), initial=initial)
             with usage_errors():
-                listener = NodeListener(zk, path, f"{path}-canary")
-            shown = _Shown(documents, documents.releases(zk))
+                paths = (path, f"{path}-canary")
+                listener = TreeListener(zk, *paths) if layout == "tree" else NodeListener(zk, *paths)
             _follow(zk, listener, shown, initial=initial)
 
 
-def _follow(zk: Client, listener: NodeListener[bytes], shown: _Shown, *, initial: bool) -> None:
+def _follow(zk: Client, listener: NodeListener[bytes] | TreeListener[bytes], shown: _Shown, *, initial: bool) -> None:
     listener.on_created(shown.change, after_initial=not initial)
     listener.on_changed(shown.change)
     listener.on_deleted(shown.change)
@@ -72,30 +74,52 @@ class _Shown:
         broken: Set when nobody reads the output any more.
     """
 
-    def __init__(self, documents: Documents, releases: ConfigReleases[Any]) -> None:
+    def __init__(self, documents: Documents, releases: ConfigReleases[Any], *, initial: bool) -> None:
         self.broken = threading.Event()
         self._documents = documents
         self._releases = releases
+        self._tree = documents.layout == "tree"
+        self._last: bytes | None = None
+        if self._tree and not initial:
+            with contextlib.suppress(NodeNotFoundError):
+                self._last = releases.read()[1].encode()
 
     def change(self, change: Change[bytes]) -> None:
         """The document, or the canary, has changed."""
-        if change.path == self._documents.path:
-            self._document(change)
-        else:
+        if change.path == f"{self._documents.path}-canary":
             self._canary(change)
+        elif self._tree:
+            self._look_again()
+        elif change.new is None:
+            self._gone()
+        else:
+            self._document(change.stat.version, change.old, change.new)
 
     def mark(self, event: str, text: str) -> None:
         """Something else has happened."""
         self._say({"event": event}, [text])
 
-    def _document(self, change: Change[bytes]) -> None:
-        if change.new is None:
-            self._say({"event": "deleted"}, ["the document was deleted; services keep what they have"])
+    def _look_again(self) -> None:
+        """One of many nodes has changed: put the document together, which is of one release."""
+        try:
+            version, text = self._releases.read(timeout=RECORD_LIMIT)
+        except NodeNotFoundError:
+            if self._last is not None:
+                self._last = None
+                self._gone()
             return
-        version = change.stat.version
+        new, old = text.encode(), self._last
+        if new != old:
+            self._last = new
+            self._document(version, old, new)
+
+    def _gone(self) -> None:
+        self._say({"event": "deleted"}, ["the document was deleted; services keep what they have"])
+
+    def _document(self, version: int, old: bytes | None, new: bytes) -> None:
         release = self._record(version)
-        differences = self._documents.drafts.diff(change.old, change.new)
-        errors = model_errors(self._documents, change.new)
+        differences = self._documents.drafts.diff(old, new)
+        errors = model_errors(self._documents, new)
         value = {
             "event": "release",
             "version": version,
@@ -105,7 +129,7 @@ class _Shown:
         }
         lines = [f"version {version}  {_by(release)}"]
         # Of the first one all fields would be new.
-        lines += [f"  {each}" for each in differences] if change.old is not None else []
+        lines += [f"  {each}" for each in differences] if old is not None else []
         lines += [f"  REFUSED: {each}" for each in errors]
         self._say(value, lines)
 

@@ -17,10 +17,11 @@ from pydantic import BaseModel
 from zkrecipes.cli.output import MissingExtra, UsageProblem, usage_errors
 from zkrecipes.client import Client
 from zkrecipes.config import Canary, ConfigReleases, Difference, Release
-from zkrecipes.config_document import Document, Format, render
+from zkrecipes.config_document import Document, DocumentError, Format, render
 from zkrecipes.config_document import parse as parse_document
 from zkrecipes.config_draft import Drafts
 from zkrecipes.config_model import MASK, FieldError
+from zkrecipes.config_tree import digest_of
 from zkrecipes.errors import ConfigRejectedError
 
 __all__ = [
@@ -33,12 +34,14 @@ __all__ = [
     "missing_extras",
     "model_errors",
     "read_input",
+    "readable",
     "release_value",
     "selector_text",
     "value_of",
 ]
 
 FormatOption = Literal["json", "yaml", "toml"]
+LayoutOption = Literal["document", "tree"]
 
 _SUFFIXES: Final[dict[str, Format]] = {".json": "json", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml"}
 
@@ -52,15 +55,29 @@ class Documents:
         path: Of the document.
         model: What it is checked against; None checks its form only.
         format: Of the document.
+        layout: "document", or "tree" for a node a field.
     """
 
     path: str
     model: type[BaseModel] | None
     format: Format
+    layout: LayoutOption = "document"
 
     @classmethod
-    def of(cls, path: str, model: str | None, given: FormatOption | None, file: str | None = None) -> Documents:
+    def of(
+        cls,
+        path: str,
+        model: str | None,
+        given: FormatOption | None,
+        file: str | None = None,
+        layout: LayoutOption = "document",
+    ) -> Documents:
         """As the options say; the format, unless given, by the suffix of the path or of a local file."""
+        if layout == "tree":
+            if (given or "json") != "json":
+                message = "--layout tree has no format of its own; it is shown and read as JSON: leave --format out"
+                raise UsageProblem(message)
+            return cls(path, load_model(model), "json", layout)
         by_name = (_SUFFIXES.get(Path(name).suffix.lower()) for name in (path, file or ""))
         found: Format = given or next((each for each in by_name if each), None) or "json"
         if found != "json":
@@ -71,12 +88,34 @@ class Documents:
     @property
     def drafts(self) -> Drafts[BaseModel]:
         """What checks and compares."""
-        return Drafts(self.path, self.model, self.format)
+        return Drafts(self.path, self.model, self.format, tree=self.layout == "tree")
 
     def releases(self, zk: Client) -> ConfigReleases[BaseModel]:
         """What reads and publishes."""
         with usage_errors():
-            return ConfigReleases(zk, self.path, self.model, format=self.format)
+            return ConfigReleases(zk, self.path, self.model, format=self.format, layout=self.layout)
+
+    def writable(self) -> Documents:
+        """The same.
+
+        Raises:
+            UsageProblem: It can only be read.
+        """
+        if self.layout == "tree" and self.model is None:
+            message = "with --layout tree give --model, too: it tells which values have a node of their own"
+            raise UsageProblem(message)
+        return self
+
+    def check_layout(self, text: str) -> str:
+        """The text of what is there, if it is of this layout.
+
+        Raises:
+            UsageProblem: It is a tree's root, which a document must not replace.
+        """
+        if self.layout == "document" and digest_of(text.encode()) is not None:
+            message = f"{self.path} has a node for each field: give --layout tree"
+            raise UsageProblem(message)
+        return text
 
     def parse(self, text: str) -> Document:
         """What a text says.
@@ -125,6 +164,20 @@ class Documents:
             )
             raise ConfigRejectedError(message, path=self.path)
         self.drafts.checked(text.encode())
+
+
+def readable(documents: Documents, releases: ConfigReleases[BaseModel], version: int | None = None) -> tuple[int, str]:
+    """Version and text of a document.
+
+    Raises:
+        ConfigRejectedError: It is no text.
+    """
+    try:
+        found, text = releases.read(version)
+    except DocumentError as error:
+        message = f"{documents.path}: {error}"
+        raise ConfigRejectedError(message, path=documents.path) from error
+    return found, documents.check_layout(text)
 
 
 def model_errors(documents: Documents, raw: bytes) -> tuple[FieldError, ...]:
