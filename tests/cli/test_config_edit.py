@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import platform
 import shlex
 import signal
 import stat
@@ -55,7 +57,9 @@ def test_set_makes_and_changes_a_document(cli: Cli, zk: zkr.Client) -> None:
     assert json.loads(document(zk)[1]) == {"greeting": "hi", "database": {"pool_size": 9, "password": "s3cret"}}
     same = cli.run("config", "set", PATH, "database.pool_size=9", "--json")
     assert (same.returncode, json.loads(same.stdout)["published"]) == (0, False)
-    assert [each.reason for each in zkr.ConfigReleases(zk, PATH).history()] == ["", "first"]
+    history = zkr.ConfigReleases(zk, PATH).history()
+    assert [each.reason for each in history] == ["", "first"]
+    assert history[0].who == f"{getpass.getuser()}@{platform.node()}"
 
 
 def test_set_a_whole_file_as_it_is_written(cli: Cli, zk: zkr.Client, tmp_path: Path) -> None:
@@ -95,6 +99,9 @@ def test_set_only_in_the_expected_version(cli: Cli, zk: zkr.Client) -> None:
     lost = cli.run("config", "set", PATH, "database.pool_size=9", "--expected", "0", "--json")
     error = json.loads(lost.stderr)
     assert (lost.returncode, error["expected"], error["actual"]) == (1, 0, 1)
+    assert cli.run("config", "set", PATH, "greeting=x", "--expected", "-1").returncode == 1
+    assert cli.run("config", "set", "/config/none", "greeting=x", "--expected", "0").returncode == 1
+    assert cli.run("config", "set", "/config/none", "greeting=x", "--expected", "-1").returncode == 0
 
 
 # --- edit -------------------------------------------------------------------------------------------------------------
@@ -167,13 +174,24 @@ def test_edit_a_document_that_does_not_exist_yet(cli: Cli, zk: zkr.Client, edito
     made = cli.run("config", "edit", "/config/new.yaml", "--model", MODEL)
     assert made.returncode == 0, made.stderr
     assert document(zk, "/config/new.yaml") == (0, "greeting: moin # comment\n")
+    # Somebody else was faster.
+    editor(f"""
+import zkrecipes as zkr
+with zkr.connect({cli.hosts!r}, namespace={cli.environment["ZKRECIPES_NAMESPACE"]!r}) as zk:
+    zkr.ConfigReleases(zk, "/config/raced").publish('{{"a": 1}}')
+file.write_text('{{"a": 2}}')
+""")
+    raced = cli.run("config", "edit", "/config/raced")
+    assert raced.returncode == 1
+    assert "should not exist yet" in raced.stderr
+    assert document(zk, "/config/raced")[1] == '{"a": 1}'
 
 
 # --- back, and canaries -----------------------------------------------------------------------------------------------
 
 
 def test_rollback(cli: Cli, zk: zkr.Client) -> None:
-    releases: zkr.ConfigReleases[Settings] = zkr.ConfigReleases(zk, PATH)  # no model: it would refuse the second one
+    releases = zkr.ConfigReleases(zk, PATH)  # no model: it would refuse the second one
     releases.publish(DOCUMENT)
     releases.publish('{"greeting": 3}')
     back = cli.run("config", "rollback", PATH, "0", "-m", "wrong type", "--model", MODEL)

@@ -34,6 +34,8 @@ from zkrecipes.errors import ConfigRejectedError, ConflictError, NodeNotFoundErr
 __all__ = ["abort", "edit", "promote", "rollback", "set_"]
 
 REFUSED: Final = 1
+ABSENT: Final = -1
+"""As a version: there is no document yet."""
 ATTEMPTS: Final = 10
 """For FIELD=VALUE without --expected: somebody else may publish between our reading and our writing."""
 
@@ -80,7 +82,7 @@ def set_(
                 version, before = _read(documents, releases)
                 text = given
                 if text is None:
-                    document = {} if version is None else documents.parse(before)
+                    document = {} if version == ABSENT else documents.parse(before)
                     changed = assigned(document, assignments or ())
                     text = before if changed == document else documents.render(changed)
                 # What was typed was meant for any document; what was computed from one is only for that.
@@ -117,7 +119,8 @@ def edit(
             releases = documents.releases(zk)
             version, before = _read(documents, releases)
             if expected is not None and expected != version:
-                message = f"{path} is in version {version}, not in version {expected} as expected"
+                found = "does not exist" if version == ABSENT else f"is in version {version}"
+                message = f"{path} {found}, not in version {expected} as expected"
                 raise ConflictError(message, path=path, expected=expected, actual=version)
             file = _temporary(documents, before)
             with _kept(file):
@@ -179,26 +182,25 @@ def abort(context: typer.Context, path: DocumentPath, *, reason: Reason = "", as
     out.value({"path": path, "aborted": True}, f"the canary of {path} has ended")
 
 
-def _read(documents: Documents, releases: ConfigReleases[Any]) -> tuple[int | None, str]:
-    """Version and text; None and nothing if there is none yet."""
+def _read(documents: Documents, releases: ConfigReleases[Any]) -> tuple[int, str]:
+    """Version and text; ABSENT and nothing if there is none yet."""
     try:
-        version, text = readable(documents, releases)
+        return readable(documents, releases)
     except NodeNotFoundError:
-        return None, ""
-    return version, text
+        return ABSENT, ""
 
 
 def _publish(
     documents: Documents,
     releases: ConfigReleases[Any],
-    base: tuple[int | None, str],
+    base: tuple[int, str],
     text: str,
     wish: _Wish,
 ) -> None:
     """Check and publish a text, and tell what has changed."""
     version, before = base
     documents.check(text)
-    if version is not None and text == before and wish.expected in {None, version}:
+    if version != ABSENT and text == before and wish.expected in {None, version}:
         value = {"path": documents.path, "version": version, "published": False}
         out.value(value, f"nothing differs from version {version} of {documents.path}: nothing to publish")
         return

@@ -42,7 +42,9 @@ ShowSecrets = Annotated[bool, typer.Option("--show-secrets", help="Do not mask t
 Reason = Annotated[str, typer.Option("--reason", "-m", metavar="TEXT", help="For the record.")]
 Expected = Annotated[
     int | None,
-    typer.Option("--expected", metavar="VERSION", help="Only if the document is in this version; else status 1."),
+    typer.Option(
+        "--expected", metavar="VERSION", help="Only if the document is in this version; -1: if there is none."
+    ),
 ]
 CanaryOption = Annotated[
     str | None,

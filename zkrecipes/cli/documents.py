@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import getpass
 import importlib
 import json
+import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -93,7 +95,9 @@ class Documents:
     def releases(self, zk: Client) -> ConfigReleases[BaseModel]:
         """What reads and publishes."""
         with usage_errors():
-            return ConfigReleases(zk, self.path, self.model, format=self.format, layout=self.layout)
+            return ConfigReleases(
+                zk, self.path, self.model, format=self.format, layout=self.layout, who=f"{_user()}@{platform.node()}"
+            )
 
     def writable(self) -> Documents:
         """The same.
@@ -187,6 +191,13 @@ def model_errors(documents: Documents, raw: bytes) -> tuple[FieldError, ...]:
     except ConfigRejectedError as rejected:
         return rejected.errors or (FieldError("", str(rejected)),)
     return ()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"  # a container's user that has no name
 
 
 @contextlib.contextmanager
