@@ -7,6 +7,7 @@ what it is told equals the mirror whenever it has caught up.
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, NamedTuple, TypeVar, final
@@ -61,6 +62,24 @@ class RawChange(NamedTuple):
 
 
 @final
+class _Observer:
+    """What a mirror knows of a consumer: nothing that keeps it alive, if an iteration is left without a word."""
+
+    __slots__ = ("_consumer", "_mirror")
+
+    def __init__(self, consumer: Consumer, mirror: Mirror) -> None:
+        self._consumer = weakref.ref(consumer)
+        self._mirror = mirror
+
+    def __call__(self, path: str | None) -> None:
+        consumer = self._consumer()
+        if consumer is None:
+            self._mirror.observers.remove(self)
+        else:
+            consumer.touched(path)
+
+
+@final
 class Consumer:
     """One consumer of a mirror's changes. All under the step lock; `take` by one taker at a time.
 
@@ -79,7 +98,8 @@ class Consumer:
         self._behind: dict[str, None] = dict.fromkeys(path for path in mirror.nodes if mirror.scope.shows(path))
         if self._behind:
             self.woken.resolve(None)
-        mirror.observers.append(self.touched)
+        self._observer = _Observer(self, mirror)
+        mirror.observers.append(self._observer)
 
     def touched(self, path: str | None) -> None:
         """The mirror has changed."""
@@ -91,8 +111,8 @@ class Consumer:
     def close(self) -> None:
         """Take no more."""
         self.closed = True
-        if self.touched in self._mirror.observers:
-            self._mirror.observers.remove(self.touched)
+        if self._observer in self._mirror.observers:
+            self._mirror.observers.remove(self._observer)
         self.woken.resolve(None)
 
     def take(self) -> list[RawChange]:

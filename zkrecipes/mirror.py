@@ -182,6 +182,8 @@ class Mirror:
         session = self._session
         # Before arming: whatever is told from here on comes behind what is read below, and is looked at after it.
         self._dirty.clear()
+        for call in self._calls.values():
+            self._session.watches.forget(call)  # on the same connection, if it was only silent, they wait still
         self._calls.clear()
         self._recursive = self._persistent and session.watches.recursive
         if self._recursive:
