@@ -29,8 +29,12 @@ class Setting(NamedTuple):
         return f"{self.driver}-{self.watches}"
 
 
-SETTINGS: Final = tuple(
-    Setting(driver, watches) for driver in ("threads", "asyncio") for watches in ("persistent", "one-shot", "public")
+SETTINGS: Final = (
+    Setting("threads", "persistent"),
+    Setting("threads", "one-shot"),
+    Setting("threads", "public"),
+    Setting("asyncio", "persistent"),
+    Setting("asyncio", "one-shot"),
 )
 
 

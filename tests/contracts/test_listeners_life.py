@@ -14,6 +14,7 @@ from tests.contracts.hall import ENDED, Gardener, Hall, Iteration, Setting
 from tests.contracts.subjects import Later
 from tests.leftovers import Leftovers
 from tests.listening import Record, replayed
+from zkrecipes import rounds
 from zkrecipes.testing import FaultProxy, Server, wait_until
 
 TREE = {"/t": b"root", "/t/a": b"1", "/t/a/x": b"2", "/t/b": b""}
@@ -255,6 +256,17 @@ def test_wait_for_in_vain(hall: Hall) -> None:
         waiting.result(5.0)
 
 
+def test_what_was_not_started(hall: Hall) -> None:
+    """It would wait for ever."""
+    tree = hall.tree("/t")
+    assert tree.snapshot() == {}
+    assert tree.get("/t") is None
+    with pytest.raises(zkr.ClosedError, match="has not been started"):
+        hall.wait_for(tree, bool, 5.0)
+    with pytest.raises(zkr.ClosedError, match="has not been started"):
+        Iteration(hall, tree).next()
+
+
 def test_wait_for_raises_what_the_predicate_raises(hall: Hall) -> None:
     tree = hall.start(hall.tree("/t"))
 
@@ -436,6 +448,25 @@ def test_a_permission_taken_away_and_given_back(hall: Hall, zkr_proxy: FaultProx
     gardener.set("/t/a", b"10")
     for record in records:
         record.wait_for(("changed", "/t/a", b"9", b"10"))
+
+
+def test_a_change_that_nobody_might_tell_us(hall: Hall, gardener: Gardener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server tells nothing to who may not read, and yet takes the watch off: so all is looked at now and then."""
+    monkeypatch.setattr(rounds, "AUDIT", 0.4)
+    gardener.plant(TREE)
+    listeners = [hall.tree("/t"), hall.nodes("/t/a")]
+    records = [Record(listener) for listener in listeners]
+    for listener in listeners:
+        hall.start(listener)
+    _set_acl(gardener, "/t/a", 30)
+    gardener.set("/t/a", b"9")
+    _set_acl(gardener, "/t/a", 31)
+    for record in records:
+        record.wait_for(("changed", "/t/a", b"1", b"9"))
+    gardener.set("/t/a", b"10")
+    for record in records:
+        record.wait_for(("changed", "/t/a", b"9", b"10"))
+        assert record.replay.faults == []
 
 
 def test_what_may_not_be_read_from_the_start(hall: Hall, gardener: Gardener) -> None:
