@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -195,6 +197,17 @@ def test_a_model_that_is_none(cli: Cli, name: str, why: str) -> None:
     ended = cli.run("config", "validate", PATH, "--model", name)
     assert ended.returncode == 2
     assert why in ended.stderr
+
+
+def test_a_format_that_needs_a_package(tmp_path: Path) -> None:
+    local = tmp_path / "shop.yaml"
+    local.write_text("greeting: hi\n")
+    arguments = ["zkrecipes", "config", "validate", "--file", str(local), "--model", MODEL]
+    code = f"import sys; sys.modules['yaml'] = None; sys.argv = {arguments}; import zkrecipes.cli as c; c.main()"
+    answer = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=30)
+    assert answer.returncode == 69
+    assert 'pip install "zkrecipes[yaml]"' in answer.stderr
+    assert "Traceback" not in answer.stderr
 
 
 # --- without a server -------------------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import platform
+import pty
 import shlex
 import signal
 import stat
@@ -133,6 +135,22 @@ def test_edit_keeps_what_cannot_be_published(cli: Cli, zk: zkr.Client, editor: E
     assert str(kept) in refused.stderr
     assert '"pool_size": -7' in kept.read_text()
     assert document(zk) == (0, DOCUMENT)
+
+
+def test_edit_again(cli: Cli, zk: zkr.Client, editor: Editor) -> None:
+    put(zk)
+    editor("file.write_text(text.replace('7,', '-7,') if '-7' not in text else text.replace('-7,', '70,'))")
+    terminal, theirs = pty.openpty()
+    process = cli.start("config", "edit", PATH, "--model", MODEL, stdin=theirs)
+    os.close(theirs)
+    assert process.stderr is not None
+    assert "database.pool_size" in process.stderr.readline()
+    os.write(terminal, b"y\n")
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "~ database.pool_size: 7 -> 70" in output
+    assert document(zk) == (1, DOCUMENT.replace("7,", "70,"))
+    os.close(terminal)
 
 
 def test_edit_does_not_overwrite_what_somebody_else_has_published(

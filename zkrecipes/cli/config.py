@@ -32,19 +32,13 @@ from zkrecipes.known import Seen
 __all__ = ["app"]
 
 app = typer.Typer(help="Configuration documents: read, publish, compare, roll back, roll out.", no_args_is_help=True)
-app.command("set")(config_edit.set_)
-app.command("edit")(config_edit.edit)
-app.command("rollback")(config_edit.rollback)
-app.command("promote")(config_edit.promote)
-app.command("abort")(config_edit.abort)
-app.command("watch")(config_watch.watch)
 
 
 @app.command("get")
 def get(
     context: typer.Context,
     path: DocumentPath,
-    field: Annotated[str | None, typer.Argument(metavar="[FIELD]", help="Dotted: database.pool_size.")] = None,
+    field: Annotated[str | None, typer.Argument(metavar="FIELD", help="Dotted: database.pool_size.")] = None,
     *,
     version: Annotated[
         int | None, typer.Option("--version", metavar="VERSION", help="An earlier release; the newest by default.")
@@ -88,12 +82,16 @@ def get(
     out.value(_plain(value), printed.removesuffix("\n"))
 
 
+app.command("set")(config_edit.set_)
+app.command("edit")(config_edit.edit)
+
+
 @app.command("diff")
 def diff(
     context: typer.Context,
     path: DocumentPath,
-    old: Annotated[int | None, typer.Argument(metavar="[OLD]", help="A version; by default the one before.")] = None,
-    new: Annotated[int | None, typer.Argument(metavar="[NEW]", help="A version; by default the newest.")] = None,
+    old: Annotated[int | None, typer.Argument(metavar="OLD", help="A version; by default the one before.")] = None,
+    new: Annotated[int | None, typer.Argument(metavar="NEW", help="A version; by default the newest.")] = None,
     *,
     file: FileOption = None,
     model: Model = None,
@@ -137,6 +135,10 @@ def history(
     out.value(value, [release_text(each) for each in releases] or f"no releases of {path} are recorded")
 
 
+app.command("rollback")(config_edit.rollback)
+app.command("watch")(config_watch.watch)
+
+
 @app.command("status")
 def status(context: typer.Context, path: DocumentPath, *, as_json: Json = False) -> None:
     """Show which instances run which version of the document at PATH, and the canary that runs."""
@@ -145,10 +147,14 @@ def status(context: typer.Context, path: DocumentPath, *, as_json: Json = False)
     out.value(_status_value(path, found), _status_text(path, found))
 
 
+app.command("promote")(config_edit.promote)
+app.command("abort")(config_edit.abort)
+
+
 @app.command("validate")
 def validate(
     context: typer.Context,
-    path: Annotated[str | None, typer.Argument(metavar="[PATH]", help="Below the namespace.")] = None,
+    path: Annotated[str | None, typer.Argument(metavar="PATH", help="Below the namespace.")] = None,
     *,
     model: Annotated[str, typer.Option("--model", metavar="PACKAGE:MODEL", help="The pydantic model.")],
     file: FileOption = None,

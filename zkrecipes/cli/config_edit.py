@@ -53,7 +53,7 @@ def set_(
     path: DocumentPath,
     assignments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FIELD=VALUE]", help="A VALUE that is JSON is taken as such, all else as text."),
+        typer.Argument(metavar="FIELD=VALUE", help="A VALUE that is JSON is taken as such, all else as text."),
     ] = None,
     *,
     file: FileOption = None,
