@@ -136,9 +136,9 @@ class Ensemble:
         """The newest committed state that some server has applied. To be read only."""
         return max(self.servers, key=lambda server: server.zxid).tree
 
-    def plant(self, path: str) -> None:
+    def plant(self, path: str, data: bytes = b"") -> None:
         """Put a node on every server, before anything happens."""
-        change = Change("create", path, number=self.servers[0].tree.nodes["/"].creates + 1)
+        change = Change("create", path, data, number=self.servers[0].tree.nodes["/"].creates + 1)
         for server in self.servers:
             server.tree.apply(change, 0, 0)
             if server.leading is not None and server.leading.head is not server.tree:

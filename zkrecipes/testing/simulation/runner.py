@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self, final
 
 import zkrecipes
+from zkrecipes.testing.simulation.configuring import Configuring
 from zkrecipes.testing.simulation.contest import Contest
 from zkrecipes.testing.simulation.listening import Listening
 from zkrecipes.testing.simulation.world import Violation, World
@@ -66,6 +67,7 @@ KINDS: Final[dict[str, Callable[[int], Schedule]]] = {
     "lock": functools.partial(Contest, kind="lock"),
     "election": functools.partial(Contest, kind="election"),
     "listener": Listening,
+    "config": Configuring,
 }
 """What makes a schedule of each recipe from its seed."""
 
