@@ -19,7 +19,7 @@ from zkrecipes.config_releases import Publisher
 from zkrecipes.config_store import Head
 from zkrecipes.config_tree import digest, digest_of
 from zkrecipes.core import Core
-from zkrecipes.errors import ZkRecipesError
+from zkrecipes.errors import UnavailableError, ZkRecipesError
 from zkrecipes.known import Seen
 from zkrecipes.mirror import Mirror
 from zkrecipes.scope import Scope
@@ -64,15 +64,24 @@ class Sight:
         for mirror in self._mirrors:
             mirror.observers.append(lambda _path: touched())
         self._reading = False
+        self._closed = False
         self._read: tuple[Fingerprint, Head] | None = None
 
     async def start(self, deadline: Deadline) -> None:
         """Begin, and wait until everything has been read once."""
+        failed: ZkRecipesError | None = None
         for mirror in self._mirrors:
-            await mirror.start(deadline)
+            try:
+                # Each is begun, even if the time is up with the first: it goes on until it is closed.
+                await mirror.start(deadline)
+            except ZkRecipesError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     async def close(self, seconds: float) -> None:
         """End it."""
+        self._closed = True
         for mirror in self._mirrors:
             await mirror.close(seconds)
 
@@ -127,12 +136,18 @@ class Sight:
         return replace(look, document=Seen(self._assembled(nodes), head.stat))
 
     async def _read_whole(self, fingerprint: Fingerprint) -> None:
+        session = self._core.session
         try:
-            head = await self._store.head(Deadline.after(LIMIT, self._core.runtime.now()))
-            self._read = (fingerprint, head)
+            # To the end: the mirrors may have nothing more to tell when a connection is there again.
+            while not self._closed and not session.closed and session.fatal is None:
+                try:
+                    head = await self._store.head(Deadline.after(LIMIT, self._core.runtime.now()))
+                except UnavailableError:
+                    continue
+                self._read = (fingerprint, head)
+                break
         except ZkRecipesError as error:
             logger.debug("%s: the mirror will tell: %s", self._store.label, error)
-            return
         finally:
             self._reading = False
         self._touched()

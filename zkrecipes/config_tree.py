@@ -7,6 +7,7 @@ some nodes before a release and some behind it knows: the digest does not fit.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -32,12 +33,20 @@ def meaning(text: str, item: Field | None) -> Any:
     """The text itself, where the field takes a text; otherwise what it means as JSON, if it means something."""
     if item is None:
         return _parsed(text)
-    adapter: TypeAdapter[Any] = TypeAdapter(item.annotation)
+    try:
+        adapter = _adapter(item.annotation)
+    except TypeError:  # not hashable, as with some metadata
+        adapter = TypeAdapter(item.annotation)
     # Strictly, for pydantic would take "7" for a number, too, and then it would differ from the 7 of a document.
     if _takes(adapter, text, strict=True):
         return text
     parsed = _parsed(text)
     return parsed if _takes(adapter, parsed) else text  # the model says what is wrong with it
+
+
+@functools.lru_cache(maxsize=1000)
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation)
 
 
 def _parsed(text: str) -> Any:
