@@ -88,7 +88,7 @@ class Listener(Callbacks[T]):
             ClosedError: The listener was closed.
         """
         deadline = self._state.core.deadline(timeout)
-        self._state.check_open()
+        self._state.check_running()
         while True:
             version, snapshot = self._state.snapshot()
             if predicate(snapshot):

@@ -129,7 +129,8 @@ class ListenerState(Generic[T]):
         if self.core.runtime.forked():
             self.core.session.check_open(self.mirror.label)
 
-    def _check_running(self) -> None:
+    def check_running(self) -> None:
+        """Raise if it has not been started, or was closed."""
         self.check_open()
         if not self._begun:
             message = f"the listener of {self.mirror.label} has not been started; use `with listener:`, or start()"
@@ -335,7 +336,7 @@ class ListenerState(Generic[T]):
         """Wait until the state is another than this."""
         mirror, runtime = self.mirror, self.core.runtime
         while mirror.version == version:
-            self._check_running()
+            self.check_running()
             if deadline.passed(runtime.now()):
                 if not self.fresh:
                     raise self.core.session.unavailable(mirror.label)
@@ -363,7 +364,7 @@ class ListenerState(Generic[T]):
     async def changes(self, consumer: Consumer) -> Sequence[RawChange]:
         """Wait until there is something to take; nothing when it is closed."""
         while not (consumer.closed or self.mirror.closed.done or self.core.session.closed):
-            self._check_running()
+            self.check_running()
             if consumer.woken.done:
                 changes = consumer.take()
                 if changes:

@@ -53,7 +53,7 @@ class Listener(Callbacks[T]):
     ) -> Mapping[str, Node[T]]:
         """Wait until `predicate(snapshot)` is true. Errors as of the listeners for threads."""
         deadline = self._state.core.deadline(timeout)
-        self._state.check_open()
+        self._state.check_running()
         while True:
             version, snapshot = self._state.snapshot()
             if predicate(snapshot):
