@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import pytest
 
-from tests.simulation import directed
+from tests.simulation import config_mutants, directed, listener_mutants, service_mutants
 from tests.simulation.mutants import MUTANTS, Mutant
 from zkrecipes.testing.simulation import Violation
-from zkrecipes.testing.simulation.runner import run_chunk
+from zkrecipes.testing.simulation.runner import KINDS, run_chunk
+
+MODULES = (listener_mutants, config_mutants, service_mutants)
+"""They enter their mutants into MUTANTS."""
 
 LIMIT = 2000
 BATCH = 20
@@ -46,5 +50,9 @@ def test_the_unmodified_code_passes_the_directed_schedules(schedule: directed.Sc
         schedule(seed)
 
 
-def test_there_are_at_least_fifteen_mutants() -> None:
-    assert len(MUTANTS) >= 15
+def test_there_are_mutants_of_every_recipe() -> None:
+    kinds = Counter(mutant.kind for mutant in MUTANTS)
+    assert kinds.keys() == KINDS.keys()
+    assert kinds["lock"] + kinds["election"] >= 15
+    assert kinds["listener"] >= 8
+    assert all(module.__name__.startswith("tests.simulation.") for module in MODULES)

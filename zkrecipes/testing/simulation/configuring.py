@@ -33,7 +33,7 @@ class Configuring:
         quiet: Without faults.
     """
 
-    kind = "config"
+    kind = "service"
 
     def __init__(self, seed: int, *, quiet: bool = False) -> None:
         self.world = world = World(seed)
@@ -72,7 +72,7 @@ class Configuring:
         if not quiet:
             self._faults.plan(2 + int(chance() * 6), third_party=chance() < 0.3, calls=lambda _client: None)
         world.after_event = self._check
-        world.note("world", "config, %d servers, tick %.1f s, delay %.4f s", size, tick, delay)
+        world.note("world", "service, %d servers, tick %.1f s, delay %.4f s", size, tick, delay)
 
     def draw_number(self) -> int:
         """A number that was not used yet; some are vetoed, none is invalid."""

@@ -30,6 +30,7 @@ import zkrecipes
 from zkrecipes.testing.simulation.configuring import Configuring
 from zkrecipes.testing.simulation.contest import Contest
 from zkrecipes.testing.simulation.listening import Listening
+from zkrecipes.testing.simulation.rollouts import Rollouts
 from zkrecipes.testing.simulation.world import Violation, World
 
 __all__ = ["KINDS", "Chunk", "Found", "Schedule", "Tally", "kind_of", "play", "run_chunk", "run_many"]
@@ -67,7 +68,8 @@ KINDS: Final[dict[str, Callable[[int], Schedule]]] = {
     "lock": functools.partial(Contest, kind="lock"),
     "election": functools.partial(Contest, kind="election"),
     "listener": Listening,
-    "config": Configuring,
+    "config": Rollouts,
+    "service": Configuring,
 }
 """What makes a schedule of each recipe from its seed."""
 

@@ -71,8 +71,13 @@ async def follow_script(script: Script[T], client: SimulatedClient) -> T:
             result: T = stop.value
             return result
         answer, error = None, None
-        if chance() < 0.3:
-            await first_of(until=process.now() + 0.002 * chance())
+        try:
+            if chance() < 0.3:
+                await first_of(until=process.now() + 0.002 * chance())
+        except BaseException:
+            if isinstance(step, Coroutine):
+                step.close()
+            raise
         try:
             answer = step() if callable(step) else await step
         except GeneratorExit:
