@@ -203,7 +203,7 @@ class Builder(Generic[M]):
             label = f"node:{self.drafts.label}" if rollout is None else f"canary:{rollout.id}"
             raw = document.data if rollout is None else rollout.document
             try:
-                parts.append(ranked(label, parse(raw, self.drafts.format), shared=False))
+                parts.append(ranked(label, self.drafts.parsed(raw), shared=False))
             except DocumentError as error:
                 raise refuse((FieldError("", str(error)),)) from None
         merged, sources = merge(parts, self.model)

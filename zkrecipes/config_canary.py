@@ -12,7 +12,7 @@ from zkrecipes.config_apply import InForce, Look
 from zkrecipes.config_releases import Publisher
 from zkrecipes.config_types import Rollout
 from zkrecipes.core import Core
-from zkrecipes.errors import ZkRecipesError
+from zkrecipes.errors import OutcomeUnknownError, UnavailableError, ZkRecipesError
 from zkrecipes.port import Get
 from zkrecipes.timing import Deadline
 
@@ -65,25 +65,37 @@ class CanaryWatch:
 
     async def _confirm(self, rollout: Rollout, mzxid: int) -> None:
         """Read the document behind the news that the canary is gone."""
+        session = self._core.session
         try:
-            deadline = Deadline.after(LIMIT, self._core.runtime.now())
-            _, stat = await self._core.ask(Get(self._document), deadline, self._label)
-            if stat.mzxid == mzxid:
-                self._confirmed = rollout.id
-                self._touch()
+            # To the end: the mirror may have nothing more to tell when a connection is there again.
+            while not session.closed and session.fatal is None:
+                deadline = Deadline.after(LIMIT, self._core.runtime.now())
+                try:
+                    _, stat = await self._core.ask(Get(self._document), deadline, self._label)
+                except UnavailableError:
+                    continue
+                if stat.mzxid == mzxid:
+                    self._confirmed = rollout.id
+                break
         except ZkRecipesError as error:
             logger.debug("%s: the mirror will tell: %s", self._label, error)
         finally:
             self._confirming = False
+        self._touch()
 
     def abort(self, rollout: Rollout, reason: str) -> None:
         """End a canary that this instance refuses, in the background."""
         self._core.runtime.spawn(self._abort(rollout, reason), f"abort of a canary of {self._label}")
 
     async def _abort(self, rollout: Rollout, reason: str) -> None:
-        deadline = Deadline.after(LIMIT, self._core.runtime.now())
-        try:
-            if await self._end(rollout, reason, deadline):
-                logger.warning("%s: the canary %s was aborted, since this instance refuses it", self._label, rollout.id)
-        except ZkRecipesError as error:
-            logger.warning("%s: the canary %s could not be aborted: %s", self._label, rollout.id, error)
+        session = self._core.session
+        while not session.closed and session.fatal is None:
+            deadline = Deadline.after(LIMIT, self._core.runtime.now())
+            try:
+                if await self._end(rollout, reason, deadline):
+                    logger.warning("%s: the canary %s was aborted: this instance refuses it", self._label, rollout.id)
+            except (UnavailableError, OutcomeUnknownError):
+                continue  # a canary that is refused must not run on because of an outage
+            except ZkRecipesError as error:
+                logger.warning("%s: the canary %s could not be aborted: %s", self._label, rollout.id, error)
+            return

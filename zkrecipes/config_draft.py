@@ -11,13 +11,15 @@ from pydantic import BaseModel, ValidationError
 from zkrecipes.config_document import FORMATS, Document, DocumentError, Format, parse, render
 from zkrecipes.config_model import Difference, FieldError, ModelType
 from zkrecipes.config_store import Head
-from zkrecipes.config_tree import from_nodes, to_nodes
+from zkrecipes.config_tree import digest_of, from_nodes, to_nodes
 from zkrecipes.config_types import Source
-from zkrecipes.errors import ConfigRejectedError, ConflictError
+from zkrecipes.errors import ConfigRejectedError, ConflictError, ForeignNodeError
 
 __all__ = ["Draft", "Drafts"]
 
 M = TypeVar("M", bound=BaseModel)
+
+OTHER_LAYOUT: Final = "is the root of a configuration in the tree layout: give layout='tree'"
 
 NONE: Final = -1
 """As the expected version: there must be no document."""
@@ -159,6 +161,25 @@ class Drafts(Generic[M]):
             f"there to what was to be published:{shown}"
         )
         raise ConflictError(message, path=self.label, expected=expected, actual=head.version)
+
+    def check_layout(self, raw: bytes | None) -> None:
+        """Refuse to replace the root of a tree by a document, which would leave the tree's fields behind.
+
+        Raises:
+            ForeignNodeError: It is the root of a tree.
+        """
+        if raw is not None and digest_of(raw) is not None:
+            raise ForeignNodeError(f"{self.label} {OTHER_LAYOUT}", path=self.label)  # noqa: EM102, TRY003
+
+    def parsed(self, raw: bytes) -> Document:
+        """What the document node says.
+
+        Raises:
+            DocumentError: It does not parse, or is the root of a tree.
+        """
+        if not self._tree and digest_of(raw) is not None:
+            raise DocumentError(f"the node {OTHER_LAYOUT}")  # noqa: EM102, TRY003
+        return parse(raw, self.format)
 
     def assembled(self, nodes: Mapping[str, bytes]) -> bytes:
         """The document that the nodes of a tree make up; a broken node makes a broken document."""

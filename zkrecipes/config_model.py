@@ -27,6 +27,7 @@ M = TypeVar("M", bound=BaseModel)
 MASK: Final = "**********"
 
 _SECRET_TYPES: Final = (pydantic.SecretStr, pydantic.SecretBytes, pydantic.Secret)
+_SINGLE: Final = (str, int, float, bool, bytes, type(None), *_SECRET_TYPES)
 _SECRET_NAME: Final = re.compile(r"passw|secret|token|credential|private|api_?key|auth", re.IGNORECASE)
 _SHORTEST_SECRET: Final = 4
 
@@ -226,6 +227,9 @@ class ModelType(Generic[M]):
         fields, annotation = self.fields, None
         for part in path.split("."):
             if fields is None:
+                if all(each in _SINGLE for each in _parts(annotation)):
+                    message = f"there is nothing below {path.rpartition(f'.{part}')[0]!r}, as {path!r} would have it"
+                    raise ValueError(message)
                 break  # within a mapping: its keys come and go
             if part.isdecimal() and any(each is list or each is tuple for each in _parts(annotation)):
                 continue  # a place in a list of models

@@ -23,9 +23,10 @@ from zkrecipes.config_writes import Write, Writer
 from zkrecipes.core import Core, DefaultTimeout
 from zkrecipes.errors import ConflictError, DecodeError, NodeNotFoundError, PayloadTooLargeError
 from zkrecipes.flow import Algorithm
+from zkrecipes.port import Exists
 from zkrecipes.timing import Deadline, Timeout
 
-__all__ = ["Publisher", "Script"]
+__all__ = ["Publisher", "Script", "missing"]
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -121,6 +122,9 @@ class Publisher(Generic[M]):
         if canary is not None and not isinstance(canary, Canary):
             message = f"canary must be a Canary(percent=...) or Canary(labels=...), not {canary!r}"
             raise TypeError(message)
+        if self.store.tree and self.drafts.model.model is None:
+            message = "publishing a tree takes a model: it tells what is a node of its own; give ConfigReleases one"
+            raise ValueError(message)
         while True:
             head = yield from self._head(deadline)
             self._check_no_canary(head)
@@ -152,6 +156,7 @@ class Publisher(Generic[M]):
     def _head(self, deadline: Deadline) -> Script[Head]:
         head: Head = yield self.store.head(deadline)
         if head.branches is None:
+            self.drafts.check_layout(head.data)
             return head
         nodes = {path: data for path, (data, _) in head.branches.items()}
         return replace(head, data=self.drafts.assembled(nodes))
@@ -205,7 +210,14 @@ class Publisher(Generic[M]):
         """End exactly this canary; False if it has ended already."""
         operations, mark = self._writer.end(rollout, reason)
         nothing = Head(None, None, (), None)
-        return await self.store.apply(operations, mark, nothing, deadline) is Outcome.APPLIED
+        while await self.store.apply(operations, mark, nothing, deadline) is not Outcome.APPLIED:
+            # Refused, since it has ended; or the reply was lost, and it was never applied.
+            stat, canary = await self.store.read((Exists(mark), Exists(self.store.places.canary)), deadline)
+            if stat is None or stat.version > 0 or canary is None:
+                return False
+            if deadline.passed(self._core.runtime.now()):
+                raise self._core.session.unavailable(self.label)
+        return True
 
     def _rollout(self, head: Head) -> Rollout:
         if head.canary is None:
@@ -285,7 +297,12 @@ class Publisher(Generic[M]):
         return decode_record(data, path)[1]
 
     def _missing(self) -> NodeNotFoundError:
-        return NodeNotFoundError(f"{self.label} does not exist: publish a first release", path=self.label)
+        return NodeNotFoundError(missing(self.label), path=self.label)
+
+
+def missing(label: str) -> str:
+    """What to say where there is no document."""
+    return f"{label} does not exist: publish a first release (Config.publish, or `zkrecipes config set`)"
 
 
 def _version(expected: int | None) -> int | None:

@@ -22,7 +22,7 @@ from zkrecipes.config_canary import CanaryWatch
 from zkrecipes.config_force import Force, Freshness
 from zkrecipes.config_layers import Global, Layer, Part, local_parts
 from zkrecipes.config_records import encode_status
-from zkrecipes.config_releases import Publisher, Script
+from zkrecipes.config_releases import Publisher, Script, missing
 from zkrecipes.config_report import Report
 from zkrecipes.config_sight import Sight
 from zkrecipes.config_types import InstanceStatus, Rollout
@@ -265,7 +265,7 @@ class ConfigState(Force[M]):
     def _missing(self, denied: ZkRecipesError | None) -> None:
         error = denied
         if error is None:
-            error = NodeNotFoundError(f"{self.label} does not exist: publish a first release", path=self.label)
+            error = NodeNotFoundError(f"{missing(self.label)}, or give start='defaults'", path=self.label)
         in_force = self.in_force
         if in_force is not None and in_force.origin is Origin.NODE and denied is None:
             self._set_trouble(f"{self.label} was deleted; version {in_force.version} stays in force")

@@ -136,8 +136,9 @@ def digest_of(data: bytes) -> str | None:
     """The digest in a root's data; None if it is not ours."""
     try:
         entry = json.loads(data)
-        return str(entry["digest"]) if entry["format"] == FORMAT else None
-    except (ValueError, TypeError, KeyError, RecursionError):
+        ours = entry.keys() == {"format", "id", "digest"} and entry["format"] == FORMAT
+        return str(entry["digest"]) if ours else None
+    except (ValueError, AttributeError, RecursionError):
         return None
 
 

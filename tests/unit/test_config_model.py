@@ -191,6 +191,12 @@ def test_paths_that_lead_nowhere(path: str) -> None:
         MODEL.check_path(path)
 
 
+@pytest.mark.parametrize("path", ["name.x", "inner.port.x", "raw.x"])
+def test_paths_below_a_single_value(path: str) -> None:
+    with pytest.raises(ValueError, match="nothing below"):
+        MODEL.check_path(path)
+
+
 def test_values_at_paths() -> None:
     value = Outer(many=[Inner(host="h")], by_name={"a": Inner(host="i")})
     for path, expected in {

@@ -260,3 +260,16 @@ def test_a_reader_that_may_not_write_is_a_reader(
             zk.delete(f"{PATH}-releases/{name}")
         zk.delete(f"{PATH}-releases")
         zk.delete("/config")
+
+
+def test_an_abort_that_never_arrived_is_sent_again(zkr_proxy: FaultProxy, zkr_client: zkr.Client) -> None:
+    first_release(zkr_client)
+    config = zkr.Config(zkr_client, PATH, Settings)
+    config.publish(settings(2), canary=SOME)
+    gate = zkr_proxy.hold_request("multi")
+    thread = threading.Thread(target=config.abort)
+    thread.start()
+    gate.wait_held()
+    gate.drop()
+    thread.join(20)
+    assert config.status().canary is None

@@ -185,3 +185,17 @@ def test_tools_see_a_document(zkr_client: zkr.Client) -> None:
     assert version == 0
     assert '"pool_size": 1' in text
     assert releases.masked(text)["database"]["password"] == "**********"
+    with pytest.raises(ValueError, match="model"):
+        releases.publish(text)
+
+
+def test_a_tree_is_no_document(zkr_client: zkr.Client) -> None:
+    tree(zkr_client).publish(settings(1))
+    config = zkr.Config(zkr_client, PATH, Settings)
+    with pytest.raises(zkr.ForeignNodeError, match="layout='tree'"):
+        config.publish(settings(2))
+    with pytest.raises(zkr.ForeignNodeError, match="layout='tree'"):
+        config.rollback(0)
+    with pytest.raises(zkr.ConfigRejectedError, match="layout='tree'"):
+        config.start(5)
+    assert nodes(zkr_client)["database/pool_size"] == b"1"

@@ -80,6 +80,7 @@ class Reader:
         self.vetoes = vetoes
         self._seen: InForce[Numbers] | None = None
         self._told: Numbers | None = None
+        self._complaint = ""
         publisher = make_publisher(contest, client)
         builder = Builder(publisher.drafts, Instance(name))
         wishes = Wishes((), None, defaults=True, background=lambda work: client.runtime.dispatch(work, work))
@@ -98,22 +99,24 @@ class Reader:
     def _prepare(self, change: ConfigChange[Numbers]) -> None:
         in_force = self.state.in_force
         if in_force is not None and in_force.model == change.new:
-            self._complain(f"{change.new.number} is in force before it was asked for")
+            self._note(f"{change.new.number} is in force before it was asked for")
         if self.vetoes and change.new.number % self.vetoes == 0:
             message = "not with me"
             raise VetoError(message)
 
     def _changed(self, change: ConfigChange[Numbers]) -> None:
         if change.old == change.new:
-            self._complain("was told of a change that is none")
+            self._note("was told of a change that is none")
         if self._told is not None and change.old != self._told:
-            self._complain(f"was told of a change from {change.old.number}, and the last was to {self._told.number}")
+            self._note(f"was told of a change from {change.old.number}, and the last was to {self._told.number}")
         if self.state.in_force is None or self.state.in_force.model != change.new:
-            self._complain(f"was told of {change.new.number} before it is in force")
+            self._note(f"was told of {change.new.number} before it is in force")
         self._told = change.new
 
     def check(self) -> None:
         """What is in force can be; looked at after each event."""
+        if self._complaint:
+            self._complain(self._complaint)
         new, old = self.state.in_force, self._seen
         if new is None or new is old:
             return
@@ -182,6 +185,10 @@ class Reader:
         if found != [expected] or (expected[2] and mine[0][1]["canary"] != canary):
             return f"has reported {found}, not {expected}"
         return ""
+
+    def _note(self, message: str) -> None:
+        """In a callback: what it raises is caught and logged."""
+        self._complaint = self._complaint or message
 
     def _complain(self, message: str) -> None:
         complaint = f"{self.name} {message}"

@@ -122,7 +122,7 @@ class Rollouts:
                 script = publisher.publish(
                     Numbers(number=number, twin=number), expected=expected, canary=canary, timeout=timeout
                 )
-                await self._judge(client, played(script), timeout, number, canary)
+                await self._judge(client, played(script), timeout, number, canary=canary, expected=expected)
             elif choice < 0.7:
                 await self._judge(client, played(publisher.promote(timeout=timeout)), timeout)
             elif choice < 0.85:
@@ -137,7 +137,9 @@ class Rollouts:
         call: Coroutine[Wait, None, Release | None],
         timeout: float,
         number: int = 0,
+        *,
         canary: Canary | None = None,
+        expected: int | None = None,
     ) -> None:
         """See whether what the caller is told is true."""
         register, began, freezes = self.register, client.process.now(), client.process.freezes
@@ -156,8 +158,9 @@ class Rollouts:
                 self._complain(f"the canary of {number} has not begun, though its call has succeeded")
             if release is not None and canary is None and register.ids.get(release.id) != release.version:
                 self._complain(f"version {release.version} was not published, though its call has succeeded")
-            if release is not None:
-                self.turns += 1
+            if release is not None and expected is not None and release.base not in {expected, None}:
+                self._complain(f"{number} replaced version {release.base}, and {expected} was expected")
+            self.turns += release is not None
         took = client.process.now() - began
         if took > timeout + LATE and client.process.freezes == freezes:
             self._complain(f"a call took {took:.2f} s, with a timeout of {timeout:.2f} s")
