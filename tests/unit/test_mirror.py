@@ -294,15 +294,18 @@ def test_a_start_in_an_outage_ends_at_its_deadline(world: World) -> None:
     assert mirror.fresh
 
 
-def test_a_start_ends_when_it_is_closed_meanwhile(grove: Grove) -> None:
-    mirror = _start(grove)
-    grove.serve(2)
+@pytest.mark.parametrize("served", [0, 1, 2, 3])
+def test_a_start_ends_when_it_is_closed_meanwhile(grove: Grove, served: int, persistent: bool) -> None:  # noqa: FBT001
+    """What is under way is given up, with the watches that it sets."""
+    mirror = _start(grove, persistent=persistent)
+    grove.serve(served)
     closing = grove.world.run(mirror.close(1.0))
     _serve(grove)
     assert closing.done
     with pytest.raises(ClosedError):
         mirror.started.result()  # type: ignore[attr-defined]
     assert grove.watches == set()
+    assert not grove.world.session.watches._waiting
     assert grove.world.runtime.tasks.names() == []
 
 
