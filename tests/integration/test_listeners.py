@@ -229,6 +229,21 @@ def test_a_hundred_cycles_of_start_and_close(
     assert _nothing_watched(zk)
 
 
+def test_iterations_that_are_left_are_forgotten(zk: zkr.Client, gardener: Gardener) -> None:
+    """`for change in listener: break`, again and again, on a listener that lives for long."""
+    gardener.plant({"/t": b""})
+    with zkr.NodeListener(zk, "/t") as nodes:
+        observers = len(nodes._state.mirror.observers)
+        for _ in range(20):
+            for change in nodes:
+                assert change.path == "/t"
+                break
+        gc.collect()
+        gardener.set("/t", b"x")
+        nodes.wait_for(_has("/t", b"x"), 5.0)
+        assert len(nodes._state.mirror.observers) == observers
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_seventy_thousand_children() -> None:
