@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -10,10 +12,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
 import pytest
 
 import zkrecipes as zkr
+from zkrecipes.cli import app
 from zkrecipes.testing import Server, wait_until
 
 LIMIT: Final = 30.0
@@ -105,6 +109,19 @@ class Cli:
         process = self.start(*arguments, hosts=hosts)
         output, errors = process.communicate(timeout=LIMIT)
         return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+
+    def call(self, *arguments: str, hosts: str | None = None) -> subprocess.CompletedProcess[str]:
+        """The same in this process, which takes a tenth of the time: where the process itself does not matter."""
+        environment = self.environment | ({} if hosts is None else {"ZKRECIPES_HOSTS": hosts})
+        output, errors = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.dict(os.environ, environment),
+            mock.patch.object(sys, "argv", ["zkrecipes", *arguments]),
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(errors),
+        ):
+            status = app.run()
+        return subprocess.CompletedProcess(arguments, status, output.getvalue(), errors.getvalue())
 
     def close(self) -> None:
         for process in self._started:

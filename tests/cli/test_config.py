@@ -39,14 +39,14 @@ def put(zk: zkr.Client, text: str = DOCUMENT, path: str = PATH) -> None:
 
 
 def answer(cli: Cli, *arguments: str) -> Any:
-    ended = cli.run("config", *arguments, "--json")
+    ended = cli.call("config", *arguments, "--json")
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)
 
 
 def test_get_masks_secrets_by_the_model_or_by_their_names(cli: Cli, zk: zkr.Client) -> None:
     put(zk)
-    by_name = cli.run("config", "get", PATH)
+    by_name = cli.call("config", "get", PATH)
     assert by_name.returncode == 0
     assert "s3cret" not in by_name.stdout
     assert "0007" in by_name.stdout
@@ -55,22 +55,22 @@ def test_get_masks_secrets_by_the_model_or_by_their_names(cli: Cli, zk: zkr.Clie
     assert by_type["document"]["pin"] == "**********"
     assert by_type["document"]["database"] == {"pool_size": 7, "password": "**********"}
     assert by_type["version"] == 0
-    assert cli.run("config", "get", PATH, "--show-secrets").stdout == DOCUMENT
+    assert cli.call("config", "get", PATH, "--show-secrets").stdout == DOCUMENT
 
 
 def test_get_one_field(cli: Cli, zk: zkr.Client) -> None:
     put(zk)
-    assert cli.run("config", "get", PATH, "database.pool_size").stdout == "7\n"
-    assert cli.run("config", "get", PATH, "greeting").stdout == "hi\n"
-    assert cli.run("config", "get", PATH, "database.password").stdout == "**********\n"
-    assert cli.run("config", "get", PATH, "database.password", "--show-secrets").stdout == "s3cret\n"
+    assert cli.call("config", "get", PATH, "database.pool_size").stdout == "7\n"
+    assert cli.call("config", "get", PATH, "greeting").stdout == "hi\n"
+    assert cli.call("config", "get", PATH, "database.password").stdout == "**********\n"
+    assert cli.call("config", "get", PATH, "database.password", "--show-secrets").stdout == "s3cret\n"
     assert answer(cli, "get", PATH, "database.pool_size") == {
         "path": PATH,
         "version": 0,
         "field": "database.pool_size",
         "value": 7,
     }
-    missing = cli.run("config", "get", PATH, "database.port")
+    missing = cli.call("config", "get", PATH, "database.port")
     assert missing.returncode == 1
     assert "no field database.port" in missing.stderr
 
@@ -78,21 +78,21 @@ def test_get_one_field(cli: Cli, zk: zkr.Client) -> None:
 def test_a_document_is_printed_as_it_was_written(cli: Cli, zk: zkr.Client) -> None:
     text = "# prices\n[tea]\nprice = 3   # a cup\nsince = 2024-05-01\n"
     put(zk, text, "/config/prices.toml")
-    assert cli.run("config", "get", "/config/prices.toml").stdout == text
+    assert cli.call("config", "get", "/config/prices.toml").stdout == text
     assert answer(cli, "get", "/config/prices.toml")["document"] == {"tea": {"price": 3, "since": "2024-05-01"}}
 
 
 def test_what_is_no_document(cli: Cli, zk: zkr.Client) -> None:
-    missing = cli.run("config", "get", PATH, "--json")
+    missing = cli.call("config", "get", PATH, "--json")
     assert missing.returncode == 1
     error = json.loads(missing.stderr)
     assert (error["error"], error["path"]) == ("NodeNotFoundError", PATH)
     put(zk, "greeting = 'x'\n")
-    wrong = cli.run("config", "get", PATH)
+    wrong = cli.call("config", "get", PATH)
     assert wrong.returncode == 1
     assert "--format" in wrong.stderr
-    assert cli.run("config", "get", PATH, "--format", "toml").returncode == 0
-    assert cli.run("config", "get", PATH, "--show-secrets").stdout == "greeting = 'x'\n"
+    assert cli.call("config", "get", PATH, "--format", "toml").returncode == 0
+    assert cli.call("config", "get", PATH, "--show-secrets").stdout == "greeting = 'x'\n"
 
 
 def test_diff_and_history(cli: Cli, zk: zkr.Client, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_diff_and_history(cli: Cli, zk: zkr.Client, tmp_path: Path) -> None:
         (1, "publish", ""),
         (0, "publish", "first"),
     ]
-    lines = cli.run("config", "history", PATH, "-n", "1").stdout.splitlines()
+    lines = cli.call("config", "history", PATH, "-n", "1").stdout.splitlines()
     assert len(lines) == 1
     assert "rollback to 0" in lines[0]
     assert "'too many'" in lines[0]
@@ -117,12 +117,12 @@ def test_diff_and_history(cli: Cli, zk: zkr.Client, tmp_path: Path) -> None:
         {"path": "database.pool_size", "kind": "changed", "old": 7, "new": 8},
         {"path": "database.password", "kind": "changed", "old": "**********", "new": "**********"},
     ]
-    assert cli.run("config", "diff", PATH).stdout.splitlines()[0] == "~ database.pool_size: 8 -> 7"
-    assert "do not differ" in cli.run("config", "diff", PATH, "0").stdout
+    assert cli.call("config", "diff", PATH).stdout.splitlines()[0] == "~ database.pool_size: 8 -> 7"
+    assert "do not differ" in cli.call("config", "diff", PATH, "0").stdout
     local = tmp_path / "new.json"
     local.write_text(DOCUMENT.replace("hi", "moin"))
-    assert cli.run("config", "diff", PATH, "--file", str(local)).stdout == "~ greeting: 'hi' -> 'moin'\n"
-    gone = cli.run("config", "diff", PATH, "77")
+    assert cli.call("config", "diff", PATH, "--file", str(local)).stdout == "~ greeting: 'hi' -> 'moin'\n"
+    gone = cli.call("config", "diff", PATH, "77")
     assert gone.returncode == 1
     assert "kept are: 0 to 2" in gone.stderr
 
@@ -130,7 +130,7 @@ def test_diff_and_history(cli: Cli, zk: zkr.Client, tmp_path: Path) -> None:
 def test_status_shows_who_runs_what(cli: Cli, zk: zkr.Client) -> None:
     put(zk)
     assert answer(cli, "status", PATH) == {"path": PATH, "version": 0, "canary": None, "instances": []}
-    assert "no instance" in cli.run("config", "status", PATH).stdout
+    assert "no instance" in cli.call("config", "status", PATH).stdout
     instance = zkr.Instance("web-1", {"zone": "a"})
     with zkr.Config(zk, PATH, Settings, instance=instance) as config:
         wait_until(lambda: config.status().instances)
@@ -140,24 +140,24 @@ def test_status_shows_who_runs_what(cli: Cli, zk: zkr.Client) -> None:
         found = answer(cli, "status", PATH)
         assert (found["version"], found["canary"]["percent"], found["canary"]["base"]) == (0, 100, 0)
         assert [(each["id"], each["labels"]) for each in found["instances"]] == [("web-1", {"zone": "a"})]
-        text = cli.run("config", "status", PATH).stdout
+        text = cli.call("config", "status", PATH).stdout
         assert f"canary {found['canary']['id']} for 100 % of the instances" in text
         assert f"web-1  runs the canary {found['canary']['id']}  zone=a" in text
 
 
 def test_validate_a_document_or_a_file(cli: Cli, zk: zkr.Client, tmp_path: Path) -> None:
     put(zk)
-    good = cli.run("config", "validate", PATH, "--model", MODEL)
+    good = cli.call("config", "validate", PATH, "--model", MODEL)
     assert (good.returncode, good.stdout) == (0, f"version 0 of {PATH} fits {MODEL}\n")
     local = tmp_path / "bad.yaml"
     local.write_text("greeting: [1]\npin: top-secret-pin\ndatabase: {pool_size: 0}\n")
-    bad = cli.run("config", "validate", "--file", str(local), "--model", MODEL, "--json", hosts="127.0.0.1:1")
+    bad = cli.call("config", "validate", "--file", str(local), "--model", MODEL, "--json", hosts="127.0.0.1:1")
     assert bad.returncode == 1, "a local file needs no server"
     assert "top-secret-pin" not in bad.stderr
     error = json.loads(bad.stderr)
     assert [each["path"] for each in error["errors"]] == ["greeting", "database.pool_size"]
-    assert "\n  database.pool_size: " in cli.run("config", "validate", "--file", str(local), "--model", MODEL).stderr
-    assert cli.run("config", "validate", "--model", MODEL).returncode == 2
+    assert "\n  database.pool_size: " in cli.call("config", "validate", "--file", str(local), "--model", MODEL).stderr
+    assert cli.call("config", "validate", "--model", MODEL).returncode == 2
 
 
 def test_explain_tells_the_layer_of_each_value(cli: Cli, zk: zkr.Client, tmp_path: Path) -> None:
@@ -176,10 +176,10 @@ def test_explain_tells_the_layer_of_each_value(cli: Cli, zk: zkr.Client, tmp_pat
         "database.pool_size": (7, f"node:{PATH}"),
         "database.password": ("**********", f"node:{PATH}"),
     }
-    assert "greeting = 'hi'  (node:/config/shop)" in cli.run("config", "explain", PATH, "--model", MODEL).stdout
+    assert "greeting = 'hi'  (node:/config/shop)" in cli.call("config", "explain", PATH, "--model", MODEL).stdout
     assert zk.exists(f"{PATH}-instances") is None, "to explain is not to run: it must not report as an instance"
     zk.set(PATH, b'{"database": 3}')
-    refused = cli.run("config", "explain", PATH, "--model", MODEL)
+    refused = cli.call("config", "explain", PATH, "--model", MODEL)
     assert refused.returncode == 1
     assert "database:" in refused.stderr
 
@@ -194,7 +194,7 @@ def test_explain_tells_the_layer_of_each_value(cli: Cli, zk: zkr.Client, tmp_pat
     ],
 )
 def test_a_model_that_is_none(cli: Cli, name: str, why: str) -> None:
-    ended = cli.run("config", "validate", PATH, "--model", name)
+    ended = cli.call("config", "validate", PATH, "--model", name)
     assert ended.returncode == 2
     assert why in ended.stderr
 

@@ -49,15 +49,15 @@ def editor(cli: Cli, tmp_path: Path) -> Editor:
 
 
 def test_set_makes_and_changes_a_document(cli: Cli, zk: zkr.Client) -> None:
-    made = cli.run("config", "set", PATH, "greeting=hi", "database.pool_size=7", "-m", "first", "--model", MODEL)
+    made = cli.call("config", "set", PATH, "greeting=hi", "database.pool_size=7", "-m", "first", "--model", MODEL)
     assert made.returncode == 0, made.stderr
     assert made.stdout.splitlines() == [f"{PATH} is in version 0", "  + greeting: 'hi'", "  + database.pool_size: 7"]
-    changed = cli.run("config", "set", PATH, "database.pool_size=9", "database.password=s3cret", "--json")
+    changed = cli.call("config", "set", PATH, "database.pool_size=9", "database.password=s3cret", "--json")
     value = json.loads(changed.stdout)
     assert (value["version"], value["published"]) == (1, True)
     assert value["release"]["changed"] == ["database.pool_size", "database.password"]
     assert json.loads(document(zk)[1]) == {"greeting": "hi", "database": {"pool_size": 9, "password": "s3cret"}}
-    same = cli.run("config", "set", PATH, "database.pool_size=9", "--json")
+    same = cli.call("config", "set", PATH, "database.pool_size=9", "--json")
     assert (same.returncode, json.loads(same.stdout)["published"]) == (0, False)
     history = zkr.ConfigReleases(zk, PATH).history()
     assert [each.reason for each in history] == ["", "first"]
@@ -67,7 +67,7 @@ def test_set_makes_and_changes_a_document(cli: Cli, zk: zkr.Client) -> None:
 def test_set_a_whole_file_as_it_is_written(cli: Cli, zk: zkr.Client, tmp_path: Path) -> None:
     file = tmp_path / "shop.yaml"
     file.write_text("# by hand\ngreeting: hi\n")
-    assert cli.run("config", "set", PATH, "--file", str(file), "--model", MODEL).returncode == 0
+    assert cli.call("config", "set", PATH, "--file", str(file), "--model", MODEL).returncode == 0
     assert document(zk) == (0, "# by hand\ngreeting: hi\n")
     process = cli.start("config", "set", PATH, "--file", "-", "--format", "yaml", stdin=-1)
     output, _ = process.communicate("greeting: moin\n", timeout=20)
@@ -78,32 +78,32 @@ def test_set_a_whole_file_as_it_is_written(cli: Cli, zk: zkr.Client, tmp_path: P
 
 def test_set_refuses_what_is_not_valid(cli: Cli, zk: zkr.Client) -> None:
     put(zk)
-    refused = cli.run("config", "set", PATH, "database.pool_size=0", "--model", MODEL, "--json")
+    refused = cli.call("config", "set", PATH, "database.pool_size=0", "--model", MODEL, "--json")
     assert refused.returncode == 1
     error = json.loads(refused.stderr)
     assert [each["path"] for each in error["errors"]] == ["database.pool_size"]
-    masked = cli.run("config", "set", PATH, "database.password=**********")
+    masked = cli.call("config", "set", PATH, "database.password=**********")
     assert masked.returncode == 1
     assert "the mask of a secret" in masked.stderr
     assert document(zk) == (0, DOCUMENT)
     for arguments in ((), ("greeting",), ("greeting=x", "--file", "-"), ("greeting=x", "--canary", "some")):
-        assert cli.run("config", "set", PATH, *arguments).returncode == 2
+        assert cli.call("config", "set", PATH, *arguments).returncode == 2
 
 
 def test_set_only_in_the_expected_version(cli: Cli, zk: zkr.Client) -> None:
     put(zk)
-    conflict = cli.run("config", "set", PATH, "database.pool_size=8", "database.password=0ther", "--expected", "3")
+    conflict = cli.call("config", "set", PATH, "database.pool_size=8", "database.password=0ther", "--expected", "3")
     assert conflict.returncode == 1
     assert "~ database.pool_size: 7 -> 8" in conflict.stderr
     assert "0ther" not in conflict.stderr
     assert document(zk) == (0, DOCUMENT)
-    assert cli.run("config", "set", PATH, "database.pool_size=8", "--expected", "0").returncode == 0
-    lost = cli.run("config", "set", PATH, "database.pool_size=9", "--expected", "0", "--json")
+    assert cli.call("config", "set", PATH, "database.pool_size=8", "--expected", "0").returncode == 0
+    lost = cli.call("config", "set", PATH, "database.pool_size=9", "--expected", "0", "--json")
     error = json.loads(lost.stderr)
     assert (lost.returncode, error["expected"], error["actual"]) == (1, 0, 1)
-    assert cli.run("config", "set", PATH, "greeting=x", "--expected", "-1").returncode == 1
-    assert cli.run("config", "set", "/config/none", "greeting=x", "--expected", "0").returncode == 1
-    assert cli.run("config", "set", "/config/none", "greeting=x", "--expected", "-1").returncode == 0
+    assert cli.call("config", "set", PATH, "greeting=x", "--expected", "-1").returncode == 1
+    assert cli.call("config", "set", "/config/none", "greeting=x", "--expected", "0").returncode == 1
+    assert cli.call("config", "set", "/config/none", "greeting=x", "--expected", "-1").returncode == 0
 
 
 # --- edit -------------------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_edit_publishes_what_was_changed(cli: Cli, zk: zkr.Client, editor: Edito
     assert document(zk) == (1, DOCUMENT.replace("hi", "moin"))
     assert zkr.ConfigReleases(zk, PATH).history()[0].reason == "by hand"
     editor("pass")
-    assert "not changed" in cli.run("config", "edit", PATH).stdout
+    assert "not changed" in cli.call("config", "edit", PATH).stdout
     assert document(zk)[0] == 1
     assert list(tmp_path.glob("zkrecipes-*")) == []
 
@@ -179,17 +179,17 @@ file.write_text(text.replace('hi', 'moin'))
 def test_edit_without_an_editor(cli: Cli, zk: zkr.Client) -> None:
     put(zk)
     cli.environment = cli.environment | {"VISUAL": "/nowhere/ed"}
-    missing = cli.run("config", "edit", PATH)
+    missing = cli.call("config", "edit", PATH)
     assert missing.returncode == 2
     assert "EDITOR" in missing.stderr
     cli.environment["VISUAL"] = "false"
-    assert cli.run("config", "edit", PATH).returncode == 1
+    assert cli.call("config", "edit", PATH).returncode == 1
     assert document(zk)[0] == 0
 
 
 def test_edit_a_document_that_does_not_exist_yet(cli: Cli, zk: zkr.Client, editor: Editor) -> None:
     editor("file.write_text('greeting: moin # comment\\n')")
-    made = cli.run("config", "edit", "/config/new.yaml", "--model", MODEL)
+    made = cli.call("config", "edit", "/config/new.yaml", "--model", MODEL)
     assert made.returncode == 0, made.stderr
     assert document(zk, "/config/new.yaml") == (0, "greeting: moin # comment\n")
     # Somebody else was faster.
@@ -212,33 +212,33 @@ def test_rollback(cli: Cli, zk: zkr.Client) -> None:
     releases = zkr.ConfigReleases(zk, PATH)  # no model: it would refuse the second one
     releases.publish(DOCUMENT)
     releases.publish('{"greeting": 3}')
-    back = cli.run("config", "rollback", PATH, "0", "-m", "wrong type", "--model", MODEL)
+    back = cli.call("config", "rollback", PATH, "0", "-m", "wrong type", "--model", MODEL)
     assert (back.returncode, back.stdout) == (0, f"{PATH} is in version 2, with the document of version 0\n")
     assert document(zk) == (2, DOCUMENT)
-    invalid = cli.run("config", "rollback", PATH, "1", "--model", MODEL)
+    invalid = cli.call("config", "rollback", PATH, "1", "--model", MODEL)
     assert invalid.returncode == 1
     assert "greeting" in invalid.stderr
-    assert cli.run("config", "rollback", PATH, "17").returncode == 1
+    assert cli.call("config", "rollback", PATH, "17").returncode == 1
     assert document(zk)[0] == 2
 
 
 def test_a_canary_from_its_begin_to_its_end(cli: Cli, zk: zkr.Client) -> None:
     put(zk)
-    begun = cli.run("config", "set", PATH, "greeting=moin", "--canary", "zone=a", "--model", MODEL)
+    begun = cli.call("config", "set", PATH, "greeting=moin", "--canary", "zone=a", "--model", MODEL)
     assert begun.returncode == 0
     assert "for instances with zone=a" in begun.stdout
     assert document(zk) == (0, DOCUMENT)
-    conflict = cli.run("config", "set", PATH, "greeting=x")
+    conflict = cli.call("config", "set", PATH, "greeting=x")
     assert conflict.returncode == 1
     assert "promote() or abort()" in conflict.stderr
-    promoted = json.loads(cli.run("config", "promote", PATH, "--json").stdout)
+    promoted = json.loads(cli.call("config", "promote", PATH, "--json").stdout)
     assert (promoted["release"]["version"], promoted["release"]["source"]) == (1, "promote")
-    assert cli.run("config", "get", PATH, "greeting").stdout == "moin\n"
-    assert cli.run("config", "set", PATH, "greeting=x", "--canary", "10%").returncode == 0
-    assert cli.run("config", "abort", PATH, "-m", "no").returncode == 0
+    assert cli.call("config", "get", PATH, "greeting").stdout == "moin\n"
+    assert cli.call("config", "set", PATH, "greeting=x", "--canary", "10%").returncode == 0
+    assert cli.call("config", "abort", PATH, "-m", "no").returncode == 0
     assert document(zk)[0] == 1
     for verb in ("promote", "abort"):
-        ended = cli.run("config", verb, PATH)
+        ended = cli.call("config", verb, PATH)
         assert ended.returncode == 1
         assert "no canary" in ended.stderr
 
@@ -302,21 +302,21 @@ def test_a_tree_of_nodes(cli: Cli, zk: zkr.Client) -> None:
     process = cli.start("config", "watch", PATH, *tree, "--json")
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["event"] == "watching"
-    assert cli.run("config", "set", PATH, "greeting=hi", "database.pool_size=7", *tree, "-m", "first").returncode == 0
+    assert cli.call("config", "set", PATH, "greeting=hi", "database.pool_size=7", *tree, "-m", "first").returncode == 0
     assert zk.get(f"{PATH}/database/pool_size").value == b"7"
     first = json.loads(process.stdout.readline())
     assert (first["version"], first["release"]["reason"]) == (0, "first")
-    assert cli.run("config", "get", PATH, "database.pool_size", "--layout", "tree").stdout == "7\n"
-    assert cli.run("config", "set", PATH, "database.pool_size=8", *tree).returncode == 0
+    assert cli.call("config", "get", PATH, "database.pool_size", "--layout", "tree").stdout == "7\n"
+    assert cli.call("config", "set", PATH, "database.pool_size=8", *tree).returncode == 0
     second = json.loads(process.stdout.readline())
     assert [each["path"] for each in second["differences"]] == ["database.pool_size"]
-    assert "pool_size = 8  (node:" in cli.run("config", "explain", PATH, *tree).stdout
-    assert cli.run("config", "rollback", PATH, "0", *tree).returncode == 0
+    assert "pool_size = 8  (node:" in cli.call("config", "explain", PATH, *tree).stdout
+    assert cli.call("config", "rollback", PATH, "0", *tree).returncode == 0
     assert zk.get(f"{PATH}/database/pool_size").value == b"7"
     before = zk.get(PATH)
     for arguments in (("set", PATH, "greeting=x"), ("get", PATH), ("rollback", PATH, "0"), ("edit", PATH)):
-        mistaken = cli.run("config", *arguments)
+        mistaken = cli.call("config", *arguments)
         assert mistaken.returncode == 2
         assert "--layout tree" in mistaken.stderr
-    assert cli.run("config", "set", PATH, "greeting=x", "--layout", "tree").returncode == 2, "it needs the model"
+    assert cli.call("config", "set", PATH, "greeting=x", "--layout", "tree").returncode == 2, "it needs the model"
     assert zk.get(PATH) == before

@@ -90,7 +90,7 @@ def test_a_tree_children_and_a_depth(cli: Cli, zk: zkr.Client) -> None:
     zk.set(f"{PATH}/a", b"a")
 
     def shown(*arguments: str) -> list[str]:
-        ended = cli.run("watch", PATH, "--once", "--json", *arguments)
+        ended = cli.call("watch", PATH, "--once", "--json", *arguments)
         assert ended.returncode == 0, ended.stderr
         return [json.loads(line)["path"] for line in ended.stdout.splitlines()]
 
@@ -98,7 +98,7 @@ def test_a_tree_children_and_a_depth(cli: Cli, zk: zkr.Client) -> None:
     assert shown("--children") == [f"{PATH}/a"]
     assert shown("--tree") == [PATH, f"{PATH}/a", f"{PATH}/a/deep"]
     assert shown("--tree", "--depth", "1") == [PATH, f"{PATH}/a"]
-    assert cli.run("watch", PATH, "--once", "--children").stdout == f"{PATH}/a  a\n"
+    assert cli.call("watch", PATH, "--once", "--children").stdout == f"{PATH}/a  a\n"
 
     lines = Lines(cli.start("watch", f"{PATH}/a", PATH, "--children", "--no-initial", "--json"))
     assert {tuple(lines.event()["paths"]) for _ in range(2)} == {(PATH,), (f"{PATH}/a",)}
@@ -147,7 +147,7 @@ def test_it_ends_when_nobody_reads_it(cli: Cli, zk: zkr.Client) -> None:
     ],
 )
 def test_arguments_that_make_no_sense(cli: Cli, arguments: tuple[str, ...], why: str) -> None:
-    ended = cli.run("watch", *arguments)
+    ended = cli.call("watch", *arguments)
     assert ended.returncode == 2
     assert why in ended.stderr
     assert ended.stdout == ""
@@ -155,6 +155,6 @@ def test_arguments_that_make_no_sense(cli: Cli, arguments: tuple[str, ...], why:
 
 def test_a_node_that_may_not_be_read(cli: Cli, zk: zkr.Client) -> None:
     zk.create(PATH, acl=[zkr.Acl(16, "world", "anyone")])
-    ended = cli.run("watch", PATH)
+    ended = cli.call("watch", PATH)
     assert ended.returncode == 77
     assert PATH in ended.stderr

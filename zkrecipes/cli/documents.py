@@ -23,8 +23,7 @@ from zkrecipes.config_document import Document, DocumentError, Format, render
 from zkrecipes.config_document import parse as parse_document
 from zkrecipes.config_draft import Drafts
 from zkrecipes.config_model import MASK, FieldError
-from zkrecipes.config_tree import digest_of
-from zkrecipes.errors import ConfigRejectedError
+from zkrecipes.errors import ConfigRejectedError, ForeignNodeError
 
 __all__ = [
     "Documents",
@@ -110,17 +109,6 @@ class Documents:
             raise UsageProblem(message)
         return self
 
-    def check_layout(self, text: str) -> str:
-        """The text of what is there, if it is of this layout.
-
-        Raises:
-            UsageProblem: It is a tree's root, which a document must not replace.
-        """
-        if self.layout == "document" and digest_of(text.encode()) is not None:
-            message = f"{self.path} has a node for each field: give --layout tree"
-            raise UsageProblem(message)
-        return text
-
     def parse(self, text: str) -> Document:
         """What a text says.
 
@@ -175,13 +163,16 @@ def readable(documents: Documents, releases: ConfigReleases[BaseModel], version:
 
     Raises:
         ConfigRejectedError: It is no text.
+        UsageProblem: It is a tree's root, which a document must not replace.
     """
     try:
-        found, text = releases.read(version)
+        return releases.read(version)
+    except ForeignNodeError as error:
+        message = f"{documents.path} has a node for each field: give --layout tree"
+        raise UsageProblem(message) from error
     except DocumentError as error:
         message = f"{documents.path}: {error}"
         raise ConfigRejectedError(message, path=documents.path) from error
-    return found, documents.check_layout(text)
 
 
 def model_errors(documents: Documents, raw: bytes) -> tuple[FieldError, ...]:
