@@ -32,15 +32,21 @@ _OUR_THREADS: Final = 12
 
 @final
 class _ThreadPeak:
-    """The highest number of threads of this process, while it is in use, beyond those that were there before it."""
+    """The highest number of one competitor's threads while it is in use: its own before, and all that come."""
 
     def __init__(self) -> None:
-        self._before = set(threading.enumerate())
+        self._others = set(threading.enumerate())
+        self._own: set[threading.Thread] = set()
         self._end = threading.Event()
         self._sampler: threading.Thread | None = None
         self.peak = 0
 
+    def begun(self) -> None:
+        """What has come since it was made is the competitor's."""
+        self._own = set(threading.enumerate()) - self._others
+
     def __enter__(self) -> Self:
+        self._others = set(threading.enumerate()) - self._own
         self.peak = 0
         self._end.clear()
         self._sampler = threading.Thread(target=self._sample, name="sampler")
@@ -53,9 +59,9 @@ class _ThreadPeak:
             self._sampler.join()
 
     def _sample(self) -> None:
-        known = self._before | {threading.current_thread()}
+        others = self._others | {threading.current_thread()}
         while not self._end.wait(_REST):
-            self.peak = max(self.peak, len(set(threading.enumerate()) - known))
+            self.peak = max(self.peak, len(set(threading.enumerate()) - others))
 
 
 @final
@@ -148,25 +154,37 @@ def _data_watch(client: KazooClient, path: str, told: Callable[[str, bytes | Non
     DataWatch(client, path, lambda data, _stat: told(path, data))
 
 
+def _listen(who: str, hosts: str, reconnects: _Reconnects, paths: list[str], stack: ExitStack) -> None:
+    if who == "kazoo":
+        other = Bench(hosts, seconds=0, samples=0).kazoo(stack)
+        for path in paths:
+            _data_watch(other, path, reconnects.told)
+        return
+    client = stack.enter_context(zkr.connect(hosts))
+    tree = who == "ours, tree"
+    listener = zkr.TreeListener(client, _parent(paths)) if tree else zkr.NodeListener(client, *paths)
+    listener.on_changed(_teller(reconnects))
+    stack.enter_context(listener)
+
+
+def _parent(paths: list[str]) -> str:
+    return paths[0].rpartition("/")[0]
+
+
 def _reconnects(bench: Bench, stack: ExitStack) -> dict[str, tuple[_Reconnects, _ThreadPeak]]:
     found = {}
-    for who in ("ours", "kazoo"):
-        paths = [bench.path("reconnect") for _ in range(_WATCHED)]
+    for who in ("ours", "ours, tree", "kazoo"):
+        parent = bench.path("reconnect")
+        paths = [f"{parent}/{number:03}" for number in range(_WATCHED)]
+        bench.kazoo(stack).ensure_path(parent)
         raw = raw_client(bench, stack)
-        bench.kazoo(stack).ensure_path(paths[0].rpartition("/")[0])
         for path in paths:
             raw.create(path, b"0")
         proxy = stack.enter_context(FaultProxy(bench.hosts))
         reconnects = _Reconnects(who, proxy, raw, paths)
         peak = _ThreadPeak()
-        if who == "ours":
-            listener = zkr.NodeListener(stack.enter_context(zkr.connect(proxy.hosts)), *paths)
-            listener.on_changed(_teller(reconnects))
-            stack.enter_context(listener)
-        else:
-            client = Bench(proxy.hosts, seconds=0, samples=0).kazoo(stack)
-            for path in paths:
-                _data_watch(client, path, reconnects.told)
+        _listen(who, proxy.hosts, reconnects, paths, stack)
+        peak.begun()
         found[who] = reconnects, peak
     return found
 
@@ -262,7 +280,7 @@ class _Many:
 def _many(bench: Bench, stack: ExitStack) -> dict[str, _Many]:
     paths = [bench.path("many") for _ in range(_LISTENERS)]
     other = bench.kazoo(stack)
-    other.ensure_path(paths[0].rpartition("/")[0])
+    other.ensure_path(_parent(paths))
     for path in paths:
         other.create_async(path, b"0")
     other.sync("/")
