@@ -169,6 +169,12 @@ class Configuring:
             message = f"the canary {self.ledger.canary.reason} was aborted, and still runs"
             raise Violation(message, self.world.seed)
         self._expect_all()
+        if self.world.chance() < 0.3:
+            # Nobody releases anything now: what was said in the old session must be said again by itself.
+            self._faults.close_session()
+            self.world.run(self.world.now + 1.0)
+            self.world.run(self.world.now + 2 * self.timeout, stop=self._settled)
+            self._expect_all()
         self._do(client, self._publish_last(client))
         self._expect_all()
 
