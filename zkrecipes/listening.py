@@ -214,6 +214,8 @@ class ListenerState(Generic[T]):
             return [] if self.mirror.closed.done else list(self._callbacks.get(kind, ()))
 
     def _call(self, function: F, *args: object) -> None:
+        if self.mirror.closed.done:
+            return  # since the last one, perhaps by it
         try:
             function(*args)
         except Exception as error:

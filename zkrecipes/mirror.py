@@ -166,6 +166,8 @@ class Mirror:
 
     async def _take_watches_off(self) -> None:
         session = self._session
+        while not (session.usable or session.broken.done or session.closed):
+            await first_of(session.changed, session.broken)  # only silent so far: the server's watches may live on
         for root in self.scope.roots:
             unfollow(session, root, self._told)
         calls, self._calls = self._calls, {}

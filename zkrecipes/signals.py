@@ -13,9 +13,10 @@ __all__ = ["Undisturbed"]
 
 Handler = Callable[[int, FrameType | None], Any]
 
-# Without the enums around them, which cost more than the calls; the standard library keeps what it wraps.
-_get: Final[Callable[[int], Any]] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
-_set: Final[Callable[[int, Handler], Any]] = getattr(signal.signal, "__wrapped__", signal.signal)
+# Without the enums around them, which cost ten times more than the calls themselves, and every step pays them.
+_plain: Final[Any] = sys.modules.get("_signal", signal)
+_get: Final[Callable[[int], Any]] = _plain.getsignal
+_set: Final[Callable[[int, Handler], Any]] = _plain.signal
 
 # Those for which programs set handlers that raise. To look at all 64 would cost more than a step.
 _USUAL: Final = tuple(
