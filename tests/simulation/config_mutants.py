@@ -9,123 +9,106 @@ from unittest.mock import patch
 from tests.simulation.listener_mutants import edited
 from tests.simulation.mutants import mutant
 from zkrecipes.config_apply import Builder
-from zkrecipes.config_callbacks import Callbacks
 from zkrecipes.config_canary import CanaryWatch
 from zkrecipes.config_draft import Drafts
-from zkrecipes.config_releases import Publisher
 from zkrecipes.config_report import Report
+from zkrecipes.config_sight import Sight
 from zkrecipes.config_state import ConfigState
 from zkrecipes.config_store import Store
 from zkrecipes.config_writes import Writer
 
+UNTRUE = "released twice|had said that it would not|has failed with"
 
-@mutant("which it has vetoed|were not asked", "config")
-def vetoes_are_not_heard() -> Iterator[None]:
-    with patch.object(Callbacks, "prepare", lambda _self, _change: None):
+
+@mutant(UNTRUE, "config")
+def a_lost_reply_means_that_nothing_was_published() -> Iterator[None]:
+    with edited(Store, "_applied", ("stat, names, document = answers", "return False")):
         yield
 
 
-@mutant("was not in force", "config")
-def in_force_before_anybody_was_asked() -> Iterator[None]:
-    original = ConfigState._take
-
-    def take(self: ConfigState[Any], old: Any, look: Any) -> None:
-        before = self.in_force
-        try:
-            self.in_force = self.builder.candidate(look)
-        except Exception:
-            self.in_force = before
-        original(self, old, look)
-
-    with patch.object(ConfigState, "_take", take):
+@mutant(f"{UNTRUE}|has succeeded", "config")
+def a_lost_reply_means_that_it_was_published() -> Iterator[None]:
+    with edited(Store, "_applied", ("stat, names, document = answers", "return True")):
         yield
 
 
-@mutant("was expected", "config")
-def the_expected_version_is_not_compared() -> Iterator[None]:
-    with patch.object(Drafts, "check_expected", lambda _self, _head, _draft: None):
+@mutant(UNTRUE, "config")
+def a_missing_record_always_means_that_nothing_was_published() -> Iterator[None]:
+    with patch("zkrecipes.config_store.never_made", lambda *_arguments: True):
         yield
 
 
-@mutant("says that it replaces|without its document|was expected", "config")
-def the_document_is_replaced_in_any_version() -> Iterator[None]:
-    with edited(Writer, "_document", ("Set(path, raw, head.stat.version)", "Set(path, raw)")):
-        yield
-
-
-@mutant("was released twice|its call has failed|begun twice", "config")
-def a_lost_reply_means_that_nothing_was_written() -> Iterator[None]:
-    async def applied(*_args: Any) -> bool:
-        return False
-
-    with patch.object(Store, "_applied", applied):
-        yield
-
-
-@mutant("though its call has succeeded", "config")
-def a_lost_reply_means_that_it_was_written() -> Iterator[None]:
-    async def applied(*_args: Any) -> bool:
-        return True
-
-    with patch.object(Store, "_applied", applied):
-        yield
-
-
-@mutant("was released twice|its call has failed|begun twice|had said", "config")
-def absent_is_believed_without_a_write() -> Iterator[None]:
-    with edited(Store, "_applied", ('proof = session.call(Multi((Check("/"),)))', "proof = session.call(Exists('/'))")):
-        yield
-
-
-@mutant("while the canary", "config")
-def a_release_does_not_look_for_a_canary() -> Iterator[None]:
-    with (
-        edited(Writer, "release", ('self._create(places.canary, b""),', ""), ("Delete(places.canary),", "")),
-        patch.object(Publisher, "_check_no_canary", lambda _self, _head: None),
-    ):
-        yield
-
-
-@mutant("while the canary", "config")
-def only_the_reader_looks_for_a_canary() -> Iterator[None]:
+@mutant("while a canary runs", "config")
+def releases_do_not_look_for_a_canary() -> Iterator[None]:
     with edited(Writer, "release", ('self._create(places.canary, b""),', ""), ("Delete(places.canary),", "")):
         yield
 
 
-@mutant("which still runs", "config")
-def a_refused_canary_is_not_aborted() -> Iterator[None]:
-    with patch.object(CanaryWatch, "abort", lambda _self, _rollout, _reason: None):
+@mutant("meant another one", "config")
+def a_canary_is_ended_whichever_it_is() -> Iterator[None]:
+    with edited(Writer, "end", ("(Set(mark, note, 0), Delete(", "(Set(mark, note), Delete(")):
         yield
 
 
-@mutant("not for it", "config")
-def every_instance_takes_the_canary() -> Iterator[None]:
+@mutant("has \\d+ for a canary of|went back|must", "config")
+def a_canary_is_taken_whatever_it_is_based_on() -> Iterator[None]:
+    with edited(Builder, "rollout_of", ("(rollout.base, rollout.base_czxid) != (stat.version, stat.czxid) or", "")):
+        yield
+
+
+@mutant("is in force before|which it has vetoed", "config")
+def who_may_veto_is_asked_afterwards() -> Iterator[None]:
     with edited(
-        Builder,
-        "rollout_of",
-        (
-            "(rollout.base, rollout.base_czxid) != (stat.version, stat.czxid) or not selects(\n"
-            "        rollout.selector, self.instance\n    )",
-            "(rollout.base, rollout.base_czxid) != (stat.version, stat.czxid)",
-        ),
+        ConfigState,
+        "_take",
+        ("if change is not None:\n        veto", "self.in_force = new\n    if change is not None:\n        veto"),
     ):
         yield
 
 
-@mutant("does not say that the newest document is refused|it runs version|it is fresh", "config")
-def a_rejection_is_cleared_by_the_next_look() -> Iterator[None]:
-    with edited(ConfigState, "_apply", ("old.look.fingerprint == look.fingerprint", "True")):
+@mutant("half of a release|for version", "config")
+def a_tree_is_taken_as_the_mirror_shows_it() -> Iterator[None]:
+    with edited(Sight, "whole", ("if digest_of(look.document.data) == digest(nodes.items()):", "if True:")):
         yield
 
 
-@mutant("nodes for what it runs", "config")
-def the_report_is_not_made_again_in_a_new_session() -> Iterator[None]:
-    with edited(
-        Report,
-        "_keep",
-        (
-            "self._made_in == session.id and self._written is self._wanted",
-            "self._made_in and self._written is self._wanted",
-        ),
-    ):
+@mutant("half of a release|its record says|for version", "config")
+def the_root_is_not_read_again_behind_its_tree() -> Iterator[None]:
+    with edited(Store, "head", ("if again.stat is not None and again.stat.mzxid == head.stat.mzxid:", "if True:")):
+        yield
+
+
+@mutant("was expected", "config")
+def expected_versions_are_not_looked_at() -> Iterator[None]:
+    with patch.object(Drafts, "check_expected", lambda *_arguments: None):
+        yield
+
+
+@mutant("has reported", "config")
+def a_report_is_made_once_and_not_in_each_session() -> Iterator[None]:
+    with edited(Report, "_write", ("if self._made_in != session.id:", "if not self._path:")):
+        yield
+
+
+@mutant("left on the servers", "config")
+def a_report_stays_when_the_service_is_closed() -> Iterator[None]:
+    with edited(Report, "_keep", ("if self._path:", "if False:")):
+        yield
+
+
+@mutant("does not run the canary|refuses", "config")
+def a_refused_canary_is_left_alone() -> Iterator[None]:
+    with patch.object(CanaryWatch, "abort", lambda *_arguments: None):
+        yield
+
+
+@mutant("timeout of", "config")
+def a_publisher_forgets_its_deadline() -> Iterator[None]:
+    def settled(self: Any, *arguments: Any) -> Any:
+        from zkrecipes.timing import Deadline  # noqa: PLC0415
+
+        return original(self, *arguments[:-2], Deadline.after(30.0, self.core.runtime.now()), arguments[-1])
+
+    original: Any = Store._applied
+    with patch.object(Store, "_applied", settled):
         yield

@@ -273,3 +273,24 @@ def test_an_abort_that_never_arrived_is_sent_again(zkr_proxy: FaultProxy, zkr_cl
     gate.drop()
     thread.join(20)
     assert config.status().canary is None
+
+
+def test_the_news_that_a_canary_is_gone_is_confirmed_before_going_back(pair: Pair, zkr_client: zkr.Client) -> None:
+    """It may have been promoted, and the document not been read yet: two nodes are read by two requests."""
+    from dataclasses import replace  # noqa: PLC0415
+
+    from zkrecipes.known import Seen  # noqa: PLC0415
+
+    one, two = pair
+    two.publish(settings(2), canary=SOME)
+    one.wait_for(lambda current: current.database.pool_size == 2, 5)
+    in_force, watch = one._state.in_force, one._state._canary
+    assert in_force is not None
+    assert in_force.look.document is not None
+    gone = replace(in_force.look, canary=None)
+    older = in_force.look.document.stat._replace(mzxid=1)
+    assert watch.must_confirm(in_force, replace(gone, document=Seen(b"{}", older))), "it is read first"
+    wait_until(lambda: not watch._confirming, 5, "it has been read")
+    assert watch.must_confirm(in_force, gone), "the document has moved meanwhile: nothing is confirmed by that"
+    wait_until(lambda: not watch._confirming, 5, "it has been read again")
+    assert not watch.must_confirm(in_force, gone), "it is what it was: the canary was aborted"

@@ -54,8 +54,9 @@ class Rollouts:
             old_servers=chance() < 0.15,
         )  # fmt: skip
         self.tree = chance() < 0.3
-        self.keep = (2, 50)[int(chance() * 2)]
-        self.pace = (0.3, 0.7, 2.0)[int(chance() * 3)]
+        self.habit = ("mixed", "mixed", "mixed", "trials", "stream")[int(chance() * 5)]
+        self.keep = 1 if self.habit == "stream" else (2, 50)[int(chance() * 2)]
+        self.pace = (0.3, 0.7, 2.0)[int(chance() * 3)] if self.habit == "mixed" else 0.2
         self.healed = 8.0
         self.end = self.healed + CALM
         self.clients = [
@@ -68,6 +69,7 @@ class Rollouts:
         self.ensemble.on_commit = self.register.committed
         self.ensemble.plant("/app")
         self.turns = 0
+        self._shy = {"mixed": 0.4, "trials": 0.9, "stream": 0.0}[self.habit]
         self.readers: list[Reader] = []
         self._number = 0
         self._faults = Faults(
@@ -78,7 +80,14 @@ class Rollouts:
         for client in self.clients:
             client.runtime.on_failure = self._failed
         world.after_event = self._check
-        world.note("world", "config, %d servers, delay %.4f s, %s", size, delay, "tree" if self.tree else "document")
+        world.note(
+            "world",
+            "config, %d servers, delay %.4f s, %s, %s",
+            size,
+            delay,
+            self.habit,
+            "tree" if self.tree else "document",
+        )
 
     def _failed(self, name: str, error: BaseException) -> None:
         if isinstance(error, Violation):
@@ -114,11 +123,13 @@ class Rollouts:
                 return
             timeout = world.uniform(0.5, 5.0)
             choice = world.chance()
-            if choice < 0.5:
+            if self.habit == "trials" and 0.5 <= choice < 0.8:
+                choice = 0.8  # what is begun is ended soon, by several at once
+            if choice < 0.5 or self.habit == "stream":
                 self._number += 1
                 number = self._number
                 expected = None if world.chance() < 0.5 else self.register.version
-                canary = Canary(percent=100) if world.chance() < 0.4 and self.register.version >= 0 else None
+                canary = Canary(percent=100) if world.chance() < self._shy and self.register.version >= 0 else None
                 script = publisher.publish(
                     Numbers(number=number, twin=number), expected=expected, canary=canary, timeout=timeout
                 )
