@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import zkrecipes as zkr
 from tests.cli.conftest import Cli
-from zkrecipes.cli.output import UsageProblem, status_of
+from zkrecipes.cli.output import UsageProblem, printable, status_of
 from zkrecipes.cli.settings import parse_auth
 
 
@@ -57,3 +61,25 @@ def test_a_password_is_never_logged(cli: Cli) -> None:
     ended = cli.run("-vv", "--auth", "digest:user:top-secret", "lock", "show", "/x")
     assert "Session" in ended.stderr
     assert "top-secret" not in ended.stdout + ended.stderr
+
+
+def test_what_others_have_written_does_not_steer_the_terminal(cli: Cli, zk: zkr.Client) -> None:
+    zk.create("/doc", b'{"a": "\\u001b[31mred"}', parents=True)
+    terminal, theirs = pty.openpty()
+    process = cli.start("config", "get", "/doc", "a", stdout=theirs)
+    os.close(theirs)
+    assert process.wait(20) == 0
+    assert os.read(terminal, 1000).strip() == rb"\x1b[31mred"
+    os.close(terminal)
+    assert cli.call("config", "get", "/doc", "a").stdout == "\x1b[31mred\n", "a program gets it as it is"
+    assert printable("a\tb\nc\x07") == "a\tb\nc\\x07"
+    assert printable("a\nb", keep="") == "a\\nb"
+
+
+def test_a_difference_is_not_a_megabyte_long(cli: Cli, zk: zkr.Client, tmp_path: Path) -> None:
+    file = tmp_path / "long.json"
+    file.write_text(json.dumps({"a": ["x" * 100] * 1000}))
+    published = cli.call("config", "set", "/doc", "--file", str(file))
+    assert published.returncode == 0
+    assert len(published.stdout) < 1000
+    assert len(zk.get("/doc").value) > 100_000

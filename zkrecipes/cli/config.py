@@ -12,6 +12,7 @@ from zkrecipes.cli import config_edit, config_watch
 from zkrecipes.cli.config_options import DocumentPath, FileOption, FormatName, LayoutName, Model, ShowSecrets
 from zkrecipes.cli.documents import (
     Documents,
+    difference_text,
     field_of,
     missing_extras,
     model_errors,
@@ -117,7 +118,7 @@ def diff(
     found = documents.differences(before, after)
     labels = {"old": first, "new": file if local is not None else last}
     value = {"path": path, **labels, "differences": [difference_value(each) for each in found]}
-    out.value(value, [str(each) for each in found] or f"{labels['old']} and {labels['new']} do not differ")
+    out.value(value, [difference_text(each) for each in found] or f"{labels['old']} and {labels['new']} do not differ")
 
 
 @app.command("history")

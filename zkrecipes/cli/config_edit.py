@@ -25,7 +25,16 @@ from zkrecipes.cli.config_options import (
     Model,
     Reason,
 )
-from zkrecipes.cli.documents import Documents, assigned, canary_of, read_input, readable, release_value, selector_text
+from zkrecipes.cli.documents import (
+    Documents,
+    assigned,
+    canary_of,
+    difference_text,
+    read_input,
+    readable,
+    release_value,
+    selector_text,
+)
 from zkrecipes.cli.output import UsageProblem, fail, out, usage_errors
 from zkrecipes.cli.verbs import Json, settings_of, verb
 from zkrecipes.config import Canary, ConfigReleases, Release
@@ -207,7 +216,10 @@ def _publish(
     release = releases.publish(text, reason=wish.reason, expected=wish.expected, canary=wish.canary)
     differences = documents.differences(before, text)
     value = {"path": documents.path, "version": release.version, "published": True, "release": release_value(release)}
-    out.value(value, [_published(documents.path, release, wish.canary), *(f"  {each}" for each in differences)])
+    out.value(
+        value,
+        [_published(documents.path, release, wish.canary), *(f"  {difference_text(each)}" for each in differences)],
+    )
 
 
 def _published(path: str, release: Release, canary: Canary | None) -> str:

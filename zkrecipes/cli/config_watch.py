@@ -12,7 +12,7 @@ from typing import Annotated, Any, final
 import typer
 
 from zkrecipes.cli.config_options import DocumentPath, FormatName, LayoutName, Model
-from zkrecipes.cli.documents import Documents, model_errors, release_value, selector_text
+from zkrecipes.cli.documents import Documents, difference_text, model_errors, release_value, selector_text
 from zkrecipes.cli.output import out, usage_errors
 from zkrecipes.cli.verbs import Json, settings_of, verb
 from zkrecipes.cli.watch import until_interrupted
@@ -129,7 +129,7 @@ class _Shown:
         }
         lines = [f"version {version}  {_by(release)}"]
         # Of the first one all fields would be new.
-        lines += [f"  {each}" for each in differences] if old is not None else []
+        lines += [f"  {difference_text(each)}" for each in differences] if old is not None else []
         lines += [f"  REFUSED: {each}" for each in errors]
         self._say(value, lines)
 

@@ -29,6 +29,7 @@ __all__ = [
     "Documents",
     "assigned",
     "canary_of",
+    "difference_text",
     "field_of",
     "load_model",
     "masked_places",
@@ -43,6 +44,8 @@ __all__ = [
 
 FormatOption = Literal["json", "yaml", "toml"]
 LayoutOption = Literal["document", "tree"]
+
+LONGEST: Final = 500
 
 _SUFFIXES: Final[dict[str, Format]] = {".json": "json", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml"}
 
@@ -317,6 +320,12 @@ def value_of(text: str) -> Any:
 def release_value(release: Release) -> dict[str, Any]:
     """A release as JSON."""
     return {**asdict(release), "changed": list(release.changed)}
+
+
+def difference_text(difference: Difference) -> str:
+    """A difference as one line for people, not a megabyte long."""
+    text = str(difference)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"
 
 
 def canary_of(text: str | None) -> Canary | None:

@@ -25,7 +25,7 @@ from zkrecipes.errors import (
 from zkrecipes.testing.installation import InstallationNotFoundError
 from zkrecipes.testing.process import ServerStartError
 
-__all__ = ["MissingExtra", "Output", "UsageProblem", "fail", "out", "status_of", "usage_errors"]
+__all__ = ["MissingExtra", "Output", "UsageProblem", "fail", "out", "printable", "status_of", "usage_errors"]
 
 REFUSED: Final = 1
 USAGE: Final = 2
@@ -71,6 +71,11 @@ def usage_errors() -> Iterator[None]:
         raise UsageProblem(str(error)) from error
 
 
+def printable(text: str, keep: str = "\n\t") -> str:
+    """A text for the screen: what could steer the terminal is escaped."""
+    return "".join(each if each.isprintable() or each in keep else repr(each)[1:-1] for each in text)
+
+
 def status_of(error: BaseException) -> int:
     """The exit status for an error."""
     if isinstance(error, UsageProblem):
@@ -95,7 +100,8 @@ class Output:
             typer.echo(json.dumps(value))
         else:
             for line in [text] if isinstance(text, str) else text:
-                typer.echo(line)
+                # What others have written may steer a terminal; a program gets it as it is, which typer.echo would not do.
+                sys.stdout.write(f"{printable(line) if sys.stdout.isatty() else line}\n")
         sys.stdout.flush()
 
     def note(self, event: str, text: str = "", **details: object) -> None:

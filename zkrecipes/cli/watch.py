@@ -11,13 +11,13 @@ from typing import Annotated, Any, Final, final
 
 import typer
 
-from zkrecipes.cli.output import UsageProblem, out, usage_errors
+from zkrecipes.cli.output import UsageProblem, out, printable, usage_errors
 from zkrecipes.cli.verbs import Json, settings_of, verb
 from zkrecipes.client import Client
 from zkrecipes.listener import Change, ChildrenListener, NodeListener, TreeListener
 from zkrecipes.port import Stat
 
-__all__ = ["printable", "stat_value", "until_interrupted", "watch"]
+__all__ = ["stat_value", "until_interrupted", "watch"]
 
 LONGEST: Final = 200
 """Characters of a value on a person's screen."""
@@ -199,11 +199,6 @@ def _text(data: bytes | None) -> tuple[str | None, str | None]:
         return base64.b64encode(data).decode("ascii"), "base64"
 
 
-def printable(text: str) -> str:
-    """A text for the screen: what could steer the terminal is escaped."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
-
-
 def _shown(data: bytes | None) -> str:
     if data is None:
         return ""
@@ -212,5 +207,5 @@ def _shown(data: bytes | None) -> str:
     text, encoding = _text(data)
     if text is None or encoding != "utf-8":
         return f"({len(data)} bytes)"
-    cut = printable(text[:LONGEST])
+    cut = printable(text[:LONGEST], keep="")
     return cut if len(text) <= LONGEST else f"{cut}… ({len(data)} bytes)"
