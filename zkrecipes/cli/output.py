@@ -100,7 +100,7 @@ class Output:
             typer.echo(json.dumps(value))
         else:
             for line in [text] if isinstance(text, str) else text:
-                # What others have written may steer a terminal; a program gets it as it is, which typer.echo would not do.
+                # What others have written may steer a terminal. A program gets it as it is, unlike from typer.echo.
                 sys.stdout.write(f"{printable(line) if sys.stdout.isatty() else line}\n")
         sys.stdout.flush()
 
@@ -109,7 +109,7 @@ class Output:
         if self.json:
             typer.echo(json.dumps({"event": event, **details}), err=True)
         elif text:
-            typer.echo(f"zkrecipes: {text}", err=True)
+            typer.echo(f"zkrecipes: {printable(text)}", err=True)
 
     def error(self, error: BaseException, status: int) -> None:
         """Say what went wrong."""
@@ -122,7 +122,7 @@ class Output:
         if self.json:
             typer.echo(json.dumps({"event": "error", "message": str(error), **details}), err=True)
         else:
-            typer.echo(f"zkrecipes: {error}", err=True)
+            typer.echo(f"zkrecipes: {printable(str(error))}", err=True)
 
 
 out: Final = Output()
