@@ -6,7 +6,7 @@ Everything here runs on the dispatcher, one call after another for one configura
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, final
 
@@ -75,6 +75,8 @@ class Callbacks(Generic[M]):
         self._rejected: list[Callable[[Rejection], object]] = []
         self.unused = 0
         """Decorators of on_change that were made, and have decorated nothing yet."""
+        self.closed = False
+        """No callback is begun any more."""
 
     # --- registrations ------------------------------------------------------------------------------------------------
 
@@ -138,7 +140,7 @@ class Callbacks(Generic[M]):
 
     def prepare(self, change: ConfigChange[M]) -> FieldError | None:
         """Ask all who may veto; what the first one that does says."""
-        for callback in self._copy(self._prepare):
+        for callback in self._each(self._prepare):
             try:
                 callback(change)
             except VetoError as veto:
@@ -151,14 +153,14 @@ class Callbacks(Generic[M]):
 
     def tell(self, change: ConfigChange[M]) -> None:
         """Tell those whose part has changed, then those who want to know of any change."""
-        for watcher in self._copy(self._watchers):
+        for watcher in self._each(self._watchers):
             try:
                 old, new = watcher.part(change.old), watcher.part(change.new)
                 if type(old) is not type(new) or old != new:
                     watcher.callback(ConfigChange(watcher.path, old, new, change.version))
             except Exception:
                 logger.exception("%s: an on_change callback failed; the others go on", self._label)
-        for callback in self._copy(self._commit):
+        for callback in self._each(self._commit):
             try:
                 callback(change)
             except Exception:
@@ -166,15 +168,18 @@ class Callbacks(Generic[M]):
 
     def reject(self, rejection: Rejection) -> None:
         """Tell of a document that was refused."""
-        for callback in self._copy(self._rejected):
+        for callback in self._each(self._rejected):
             try:
                 callback(rejection)
             except Exception:
                 logger.exception("%s: an on_rejected callback failed; the others go on", self._label)
 
-    def _copy(self, callbacks: list[V]) -> list[V]:
+    def _each(self, callbacks: list[V]) -> Iterator[V]:
         with self._runtime.lock:
-            return list(callbacks)
+            given = list(callbacks)
+        for callback in given:
+            if not self.closed:
+                yield callback
 
 
 def _whole(model: object) -> Any:

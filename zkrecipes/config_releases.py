@@ -7,7 +7,9 @@ yield a plain function, too: one that waits for the disk, and so must not run on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import contextlib
+import logging
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar, final
 
@@ -23,13 +25,15 @@ from zkrecipes.config_writes import Write, Writer
 from zkrecipes.core import Core, DefaultTimeout
 from zkrecipes.errors import ConflictError, DecodeError, NodeNotFoundError, PayloadTooLargeError
 from zkrecipes.flow import Algorithm
-from zkrecipes.port import Exists
+from zkrecipes.port import Delete, Exists
 from zkrecipes.timing import Deadline, Timeout
 
 __all__ = ["Publisher", "Script", "missing"]
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
+
+logger = logging.getLogger("zkrecipes.config")
 
 Script = Generator[Algorithm[Any] | Callable[[], Any], Any, T]
 Seconds = Timeout | DefaultTimeout
@@ -204,7 +208,17 @@ class Publisher(Generic[M]):
         """End the canary; who runs it goes back to the document."""
         deadline = self._core.deadline(timeout)
         head = yield from self._head(deadline)
-        yield self.end_canary(self._rollout(head), reason, deadline)
+        try:
+            rollout = self._rollout(head)
+        except DecodeError:
+            # Nobody can run it, and nothing could be published while it stands there.
+            yield self._delete_canary(deadline)
+        else:
+            yield self.end_canary(rollout, reason, deadline)
+
+    async def _delete_canary(self, deadline: Deadline) -> None:
+        with contextlib.suppress(NodeNotFoundError):
+            await self._core.ask(Delete(self.store.places.canary), deadline, f"{self.label}-canary")
 
     async def end_canary(self, rollout: Rollout, reason: str, deadline: Deadline) -> bool:
         """End exactly this canary; False if it has ended already."""
@@ -251,7 +265,7 @@ class Publisher(Generic[M]):
         head = yield from self._head(deadline)
         names = [name for name in head.names if version_of(name) is not None]
         records = yield self.store.records(names, deadline)
-        return [decode_record(data, path)[0] for path, data, _ in reversed(records)]
+        return [release for release, _ in self._readable(records, decode_record)]
 
     def diff(self, old: int, new: int | None, *, timeout: Seconds) -> Script[list[Difference]]:
         """What differs between two versions; None is the newest."""
@@ -272,13 +286,13 @@ class Publisher(Generic[M]):
     def status(self, *, timeout: Seconds) -> Script[RolloutStatus]:
         """Who runs what."""
         reports, head = yield self.store.instances(self._core.deadline(timeout))
+        running = [] if head.canary is None else [(self.store.places.canary, *head.canary)]
         canary = None
-        if head.canary is not None:
-            runs = self._rollout(head)
+        for runs in self._readable(running, decode_canary):
             canary = CanaryStatus(
                 runs.id, runs.selector, runs.base, runs.who, runs.host, runs.when, runs.reason, runs.changed
             )
-        instances = [decode_status(data, path) for path, data in reports]
+        instances = self._readable(reports, decode_status)
         return RolloutStatus(head.version, canary, sorted(instances, key=lambda each: each.id))
 
     def _document_of(self, version: int | None, head: Head, deadline: Deadline) -> Script[bytes]:
@@ -293,8 +307,21 @@ class Publisher(Generic[M]):
             kept = f"{known[0]} to {known[-1]}" if known else "none"
             message = f"there is no record of version {version} of {self.label}; kept are: {kept}"
             raise NodeNotFoundError(message, path=self.label)
-        path, data, _ = records[-1]
-        return decode_record(data, path)[1]
+        readable = self._readable(records, decode_record)
+        if not readable:
+            path, data, _ = records[-1]
+            decode_record(data, path)
+        return readable[0][1]
+
+    def _readable(self, nodes: Sequence[tuple[Any, ...]], decode: Callable[[bytes, str], T]) -> list[T]:
+        """What is readable, the last first; a node that is not ours, or of a newer version, hides no other."""
+        found = []
+        for path, data, *_ in reversed(nodes):
+            try:
+                found.append(decode(data, path))
+            except DecodeError as error:
+                logger.warning("%s: left out: %s", self.label, error)
+        return found
 
     def _missing(self) -> NodeNotFoundError:
         return NodeNotFoundError(missing(self.label), path=self.label)

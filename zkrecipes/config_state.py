@@ -178,7 +178,7 @@ class ConfigState(Force[M]):
             return
         with self.core.runtime.lock:
             fresh = self.in_force is not None and self.freshness() is Freshness.FRESH
-            self.closed = True
+            self.closed = self.callbacks.closed = True
             self._report.close()
             self._tell_changed()
         if fresh:

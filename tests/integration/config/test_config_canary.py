@@ -294,3 +294,15 @@ def test_the_news_that_a_canary_is_gone_is_confirmed_before_going_back(pair: Pai
     assert watch.must_confirm(in_force, gone), "the document has moved meanwhile: nothing is confirmed by that"
     wait_until(lambda: not watch._confirming, 5, "it has been read again")
     assert not watch.must_confirm(in_force, gone), "it is what it was: the canary was aborted"
+
+
+def test_a_canary_that_cannot_be_read_runs_nowhere_and_can_be_ended(pair: Pair, zkr_client: zkr.Client) -> None:
+    one, two = pair
+    zkr_client.create(f"{PATH}-canary", b"{")
+    with pytest.raises(zkr.ConflictError, match="cannot be read"):
+        two.publish(settings(2))
+    assert two.status().canary is None
+    assert one.current.database.pool_size == 1
+    two.abort()
+    two.publish(settings(2))
+    reaches(one, 1)

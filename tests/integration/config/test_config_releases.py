@@ -245,3 +245,18 @@ def test_a_lost_reply_of_a_first_release(zkr_proxy: FaultProxy, zkr_client: zkr.
     assert config_of(zkr_client).publish(settings(5), expected=-1).version == 0
     assert trap.fired
     assert len(config_of(zkr_client).history()) == 1
+
+
+def test_a_node_that_is_not_ours_hides_no_release(zkr_client: zkr.Client, caplog: pytest.LogCaptureFixture) -> None:
+    config = config_of(zkr_client)
+    config.publish(settings(5), reason="ours")
+    config.publish(settings(6))
+    for name in ("0000000000-foreign", "0000000007-foreign", "README"):
+        zkr_client.create(f"{PATH}-releases/{name}", b'{"format": 99}')
+    assert [each.version for each in config.history()] == [1, 0]
+    assert "left out" in caplog.text
+    assert config.rollback(0).version == 2
+    with pytest.raises(zkr.DecodeError, match="format 99"):
+        config.rollback(7)
+    zkr_client.create(f"{PATH}-instances/foreign", b"", parents=True)
+    assert config.status().instances == []

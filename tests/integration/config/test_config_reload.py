@@ -327,3 +327,23 @@ def test_torn_reads(zkr_client: zkr.Client, zkr_server: Server, zkr_namespace: s
                 thread.join()
     assert torn == []
     assert min(reads) > 0
+
+
+def test_after_the_end_no_callback_is_begun(zkr_client: zkr.Client) -> None:
+    first_release(zkr_client)
+    told: list[str] = []
+    config = zkr.Config(zkr_client, PATH, Settings).start()
+
+    @config.on_change("name")
+    def close(change: zkr.ConfigChange[str]) -> None:
+        config.close()
+        told.append(change.new)
+
+    config.on_change("name")(lambda _change: told.append("one too many"))
+    config.on_commit(lambda _change: told.append("one too many"))
+    config.publish(settings(name="new"))
+    wait_until(lambda: told, 5, "the first is told")
+    done = threading.Event()
+    zkr_client.core.runtime.dispatch(config._state, done.set)
+    assert done.wait(5)
+    assert told == ["new"]
