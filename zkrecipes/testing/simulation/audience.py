@@ -264,7 +264,7 @@ class Listener:
 
     def check(self) -> None:
         """At every instant: who says that it is fresh has read everything in this very connection."""
-        if self.state.fresh and self._fresh_in is not self.client.session.broken:
+        if self._fresh_in is not self.client.session.broken and self.state.fresh:
             self._complain("it says that it is fresh, and has read nothing since it was connected again")
 
     # --- at the end ---------------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ class Listening:
             delay=delay / 2,
             old_servers=self.old_servers,
         )
-        self.pace = (0.05, 0.3, 1.5)[int(chance() * 3)]
+        self.pace = (0.1, 0.3, 1.5)[int(chance() * 3)]
         self.healed = 8.0
         self.end = self.healed + CALM
         self.clients = [
