@@ -309,6 +309,24 @@ def test_a_blocked_callback_does_not_keep_include_from_being_asked(grove: Grove)
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 
+def test_nothing_is_told_when_it_is_closed(grove: Grove) -> None:
+    """What was to be told, too; and a callback that closes it is the last."""
+    state = _state(grove)
+    told = Told(state)
+    state.register(EventKind.CHANGED, lambda _change: state.end())
+    last = Told(state)
+    _start(grove, state)
+    told.take(), last.take()
+    grove.write("/app/t/a", b"x")
+    grove.write("/app/t/b", b"x")
+    _serve(grove)
+    assert len(told.take()) == 1
+    assert last.take() == []
+    with pytest.raises(ClosedError, match="/t is closed"):
+        state.register("error", print)
+    assert grove.world.runtime.tasks.names() == []
+
+
 def test_a_start_that_fails_leaves_nothing(grove: Grove) -> None:
     grove.secret.add("/app/t")
     state = _state(grove)

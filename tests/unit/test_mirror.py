@@ -368,6 +368,22 @@ def test_closing_in_an_outage_is_done_at_once(grove: Grove, persistent: bool) ->
     assert grove.world.runtime.tasks.names() == []
 
 
+def test_closing_while_the_server_is_silent(grove: Grove, persistent: bool) -> None:  # noqa: FBT001
+    """It may only be slow: when it answers again, the watches are taken off."""
+    mirror = _started(grove, persistent=persistent)
+    session = grove.world.session
+    session.call(Get("/t"))
+    session.silent = True
+    closing = grove.world.run(mirror.close(1.0))
+    grove.world.runtime.advance(1.1)
+    assert closing.done, "nobody waits for that"
+    assert len(grove.world.requests) == 1
+    _serve(grove)
+    assert session.usable
+    assert grove.watches == set()
+    assert grove.world.runtime.tasks.names() == []
+
+
 def test_two_mirrors_of_one_root(grove: Grove) -> None:
     """The first that is closed takes nothing from the other."""
     one, other = _started(grove), _started(grove)
