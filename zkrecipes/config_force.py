@@ -131,10 +131,12 @@ class Force(Generic[M]):
             yield self._until(changed, deadline)
 
     async def _until(self, changed: Pending[None], deadline: Deadline) -> None:
+        session = self.core.session
         while not changed.done:
+            session.check_open(self.label)  # nothing will change any more
             if deadline.passed(self.core.runtime.now()):
                 if self.freshness() is not Freshness.FRESH:
-                    raise self.core.session.unavailable(self.label)
+                    raise session.unavailable(self.label)
                 message = f"{self.label} did not become as waited for within {deadline.timeout:g} s"
                 raise AcquireTimeoutError(message, path=self.label, timeout=deadline.timeout)
-            await first_of(changed, until=deadline.at)
+            await first_of(changed, session.changed, until=deadline.at)

@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from typing import Any, Generic, TypeVar, final
+from typing import Any, Final, Generic, TypeVar, final
 
 from pydantic import BaseModel
 
@@ -34,6 +34,9 @@ M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
 logger = logging.getLogger("zkrecipes.config")
+
+TRIM: Final = 2.0
+"""Seconds for deleting old records; what is left then, the next release deletes."""
 
 Script = Generator[Algorithm[Any] | Callable[[], Any], Any, T]
 Seconds = Timeout | DefaultTimeout
@@ -149,7 +152,9 @@ class Publisher(Generic[M]):
         outcome = yield self.store.apply(write.operations, write.evidence, head, deadline)
         if outcome is Outcome.APPLIED:
             name = write.evidence.rpartition("/")[2]
-            yield self.store.trim(replace(head, names=(*head.names, name)), self._keep, deadline)
+            now = self._core.runtime.now()
+            limit = Deadline.after(min(TRIM, deadline.remaining(now)), now)  # what is published is published
+            yield self.store.trim(replace(head, names=(*head.names, name)), self._keep, limit)
             return True
         if outcome is Outcome.NO_PARENT:
             yield self.store.ensure(self.store.places.releases, deadline)

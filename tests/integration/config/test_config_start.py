@@ -282,3 +282,28 @@ def test_in_a_forked_child(zkr_client: zkr.Client) -> None:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert config.state is zkr.Freshness.FRESH
+
+
+def test_the_client_is_closed_first(zkr_server: Server, zkr_client: zkr.Client, zkr_namespace: str) -> None:
+    first_release(zkr_client)
+    with zkr.connect(zkr_server.hosts, namespace=zkr_namespace) as zk:
+        config = zkr.Config(zk, PATH, Settings).start()
+    assert config.current.name == "shop"
+    assert config.state is zkr.Freshness.STALE
+    assert not config.health().ok
+    with pytest.raises(zkr.ClosedError):
+        config.publish(settings(1))
+    with pytest.raises(zkr.ClosedError):
+        config.wait_for(lambda current: current.name == "never", None)
+    config.close()
+
+
+def test_an_expired_session_is_no_end(zkr_server: Server, zkr_client: zkr.Client, zkr_namespace: str) -> None:
+    first_release(zkr_client)
+    with zkr.connect(zkr_server.hosts, namespace=zkr_namespace) as zk, zkr.Config(zk, PATH, Settings) as config:
+        first = zk.session_id
+        zkr_server.expire(zk)
+        zkr.Config(zkr_client, PATH, Settings).publish(settings(9))
+        reaches(config, 1)
+        assert zk.session_id != first
+        wait_until(lambda: config.state is zkr.Freshness.FRESH, 10, "it is fresh again")
