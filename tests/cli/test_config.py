@@ -129,7 +129,13 @@ def test_diff_and_history(cli: Cli, zk: zkr.Client, tmp_path: Path) -> None:
 
 def test_status_shows_who_runs_what(cli: Cli, zk: zkr.Client) -> None:
     put(zk)
-    assert answer(cli, "status", PATH) == {"path": PATH, "version": 0, "canary": None, "instances": []}
+    assert answer(cli, "status", PATH) == {
+        "path": PATH,
+        "version": 0,
+        "canary": None,
+        "last_canary": None,
+        "instances": [],
+    }
     assert "no instance" in cli.call("config", "status", PATH).stdout
     instance = zkr.Instance("web-1", {"zone": "a"})
     with zkr.Config(zk, PATH, Settings, instance=instance) as config:

@@ -235,7 +235,10 @@ def test_a_canary_from_its_begin_to_its_end(cli: Cli, zk: zkr.Client) -> None:
     assert (promoted["release"]["version"], promoted["release"]["source"]) == (1, "promote")
     assert cli.call("config", "get", PATH, "greeting").stdout == "moin\n"
     assert cli.call("config", "set", PATH, "greeting=x", "--canary", "10%").returncode == 0
-    assert cli.call("config", "abort", PATH, "-m", "no").returncode == 0
+    assert cli.call("config", "abort", PATH, "-m", "no thanks").returncode == 0
+    status = cli.call("config", "status", PATH).stdout
+    assert "the last canary" in status
+    assert "no thanks" in status
     assert document(zk)[0] == 1
     for verb in ("promote", "abort"):
         ended = cli.call("config", verb, PATH)
@@ -270,8 +273,11 @@ def test_watch_shows_each_release(cli: Cli, zk: zkr.Client) -> None:
     releases.publish(DOCUMENT.replace("hi", "x"), canary=zkr.Canary(percent=5))
     assert (canary := event())["event"] == "canary"
     assert canary["changed"] == ["greeting"]
-    releases.abort()
-    assert event()["event"] == "canary_ended"
+    releases.abort(reason="too early")
+    ended = event()
+    assert (ended["event"], ended["id"]) == ("canary_ended", canary["id"])
+    assert ended["how"].startswith("aborted by")
+    assert ended["how"].endswith("too early")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=10)
     assert process.returncode == 130

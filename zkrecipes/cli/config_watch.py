@@ -11,6 +11,7 @@ from typing import Annotated, Any, final
 
 import typer
 
+from zkrecipes.cli.canaries import last_ended
 from zkrecipes.cli.config_options import DocumentPath, FormatName, LayoutName, Model
 from zkrecipes.cli.documents import Documents, difference_text, model_errors, release_value, selector_text
 from zkrecipes.cli.output import out, usage_errors
@@ -45,7 +46,7 @@ def watch(
     with verb(as_json=as_json):
         documents = Documents.of(path, model, format_, layout=layout)
         with settings_of(context).connect() as zk:
-            shown = _Shown(documents, documents.releases(zk), initial=initial)
+            shown = _Shown(zk, documents, documents.releases(zk), initial=initial)
             with usage_errors():
                 paths = (path, f"{path}-canary")
                 listener = TreeListener(zk, *paths) if layout == "tree" else NodeListener(zk, *paths)
@@ -74,10 +75,12 @@ class _Shown:
         broken: Set when nobody reads the output any more.
     """
 
-    def __init__(self, documents: Documents, releases: ConfigReleases[Any], *, initial: bool) -> None:
+    def __init__(self, zk: Client, documents: Documents, releases: ConfigReleases[Any], *, initial: bool) -> None:
         self.broken = threading.Event()
         self._documents = documents
         self._releases = releases
+        self._zk = zk
+        self._runs: str | None = None
         self._tree = documents.layout == "tree"
         self._last: bytes | None = None
         if self._tree and not initial:
@@ -135,13 +138,14 @@ class _Shown:
 
     def _canary(self, change: Change[bytes]) -> None:
         if not change.new:
-            self._say({"event": "canary_ended"}, ["the canary has ended"])
+            self._canary_ended()
             return
         try:
             rollout = decode_canary(change.new, change.path)
         except DecodeError as error:
             self._say({"event": "canary", "errors": [{"path": "", "message": str(error)}]}, [str(error)])
             return
+        self._runs = rollout.id
         errors = model_errors(self._documents, rollout.document)
         why = f"  {rollout.reason!r}" if rollout.reason else ""
         value = {
@@ -156,6 +160,17 @@ class _Shown:
         which = selector_text(rollout.selector)
         line = f"canary {rollout.id} for {which}  {rollout.who}{why}  changed: {', '.join(rollout.changed)}"
         self._say(value, [line, *(f"  REFUSED: {each}" for each in errors)])
+
+    def _canary_ended(self) -> None:
+        how = ""
+        if self._runs is not None:
+            with contextlib.suppress(ZkRecipesError):
+                self._zk.sync(timeout=RECORD_LIMIT)
+                ended = last_ended(self._zk, self._documents.path, self._runs)
+                how = "" if ended is None else ended.how
+        value = {"event": "canary_ended", "id": self._runs, "how": how}
+        self._say(value, [f"the canary has ended: {how}" if how else "the canary has ended"])
+        self._runs = None
 
     def _record(self, version: int) -> Release | None:
         try:
