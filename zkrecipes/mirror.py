@@ -5,11 +5,10 @@ Promises: the newest state is always reached; what is known of a node never goes
 
 Does not promise: each state in between. A watch says "look again", and what is read then may be several changes later.
 
-How: arm first, then read, so that what changes behind the reading is told. What is told marks nodes *dirty*; a dirty
-node is read again, and one that is told while it is being read is read once more. Answers are taken in the order of the
-requests, which is the order in which the server gave them. After each connection everything is armed and read anew:
-the server keeps no watches for a connection that has ended. zxids decide what is new; `version` and `cversion` start
-again with each node and may be equal for different ones.
+How: arm first, then read, so that what changes behind the reading is told. What is told marks nodes *dirty*; these are
+read again, also those that are told while they are being read. Answers are taken in the order of the requests, which is
+the server's. After each connection everything is armed and read anew: the server has forgotten its watches. zxids
+decide what is new; `version` and `cversion` start again with each node and may be equal for different ones.
 
 Source: Curator's CuratorCache (watch first, then read). We differ: czxid and mzxid are compared where it compares
 versions; nodes are read by the hundred; what may not be read is polled, since no watch tells of a changed ACL.
@@ -376,8 +375,9 @@ class Mirror:
     def _drop(self, paths: list[str]) -> None:
         for path in paths:
             # Their watches have fired, or are about to: what comes back is told by the watch on its parent, or root.
-            self._calls.pop((path, LIST), None)
-            self._calls.pop((path, DATA), None)
+            for flag in (LIST, DATA):
+                if (call := self._calls.pop((path, flag), None)) is not None:
+                    self._session.watches.forget(call)
             if self._admission is not None:
                 self._admission.forget(path)
             self._rounds.allow(path)
