@@ -35,7 +35,7 @@ from zkrecipes.testing.simulation.world import Violation, World
 
 __all__ = ["KINDS", "Chunk", "Found", "Schedule", "Tally", "kind_of", "play", "run_chunk", "run_many"]
 
-CHUNK: Final = 100
+CHUNK: Final = 10
 """Schedules that a worker plays before it reports."""
 
 COLLECT_EVERY: Final = 20
