@@ -92,6 +92,8 @@ def test_readers_closers_and_writers_at_once(  # noqa: C901 - five short jobs
 
         _run(write, read, read, come_and_go, come_and_go, iterate, iterate, register)
         record.wait_equal({path: b"%d" % ROUNDS, f"{path}/a": b"%d" % ROUNDS})
+        other.set(path, b"last")
+        record.wait_for(("changed", path, b"%d" % ROUNDS, b"last"))
         tree.close()
         table = zk.core.session.watches
         wait_until(lambda: not any((table._feeds, table._waiting, table._armed, table._asked)), 5.0, "nothing is left")
