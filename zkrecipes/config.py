@@ -33,7 +33,7 @@ from zkrecipes.config_force import Freshness
 from zkrecipes.config_layers import Env, File, Global, Layer, Overrides
 from zkrecipes.config_model import Difference, FieldError
 from zkrecipes.config_releases import Publisher, Script
-from zkrecipes.config_types import Canary, CanaryStatus, Instance, InstanceStatus, Release, RolloutStatus
+from zkrecipes.config_types import Canary, CanaryStatus, EndedCanary, Instance, InstanceStatus, Release, RolloutStatus
 from zkrecipes.config_view import ConfigLayout, ConfigView, make_publisher, make_state
 from zkrecipes.core import DEFAULT, DefaultTimeout
 from zkrecipes.flow import refuse_event_loop
@@ -50,6 +50,7 @@ __all__ = [
     "ConfigChange",
     "ConfigReleases",
     "Difference",
+    "EndedCanary",
     "Env",
     "Explained",
     "FieldError",

@@ -20,12 +20,21 @@ from zkrecipes.config_draft import NONE, Draft, Drafts
 from zkrecipes.config_model import Difference
 from zkrecipes.config_records import decode_canary, decode_record, decode_status
 from zkrecipes.config_store import Head, Outcome, Store
-from zkrecipes.config_types import Canary, CanaryStatus, Release, Rollout, RolloutStatus, version_of
+from zkrecipes.config_types import (
+    Canary,
+    CanaryStatus,
+    EndedCanary,
+    Release,
+    Rollout,
+    RolloutStatus,
+    marked,
+    version_of,
+)
 from zkrecipes.config_writes import Write, Writer
 from zkrecipes.core import Core, DefaultTimeout
 from zkrecipes.errors import ConflictError, DecodeError, NodeNotFoundError, PayloadTooLargeError
 from zkrecipes.flow import Algorithm
-from zkrecipes.port import Delete, Exists
+from zkrecipes.port import Delete, Exists, Stat
 from zkrecipes.timing import Deadline, Timeout
 
 __all__ = ["Publisher", "Script", "missing"]
@@ -290,7 +299,9 @@ class Publisher(Generic[M]):
 
     def status(self, *, timeout: Seconds) -> Script[RolloutStatus]:
         """Who runs what."""
-        reports, head = yield self.store.instances(self._core.deadline(timeout))
+        deadline = self._core.deadline(timeout)
+        reports, head = yield self.store.instances(deadline)
+        marks = yield self.store.records([name for name in head.names if marked(name) is not None], deadline)
         running = [] if head.canary is None else [(self.store.places.canary, *head.canary)]
         canary = None
         for runs in self._readable(running, decode_canary):
@@ -298,7 +309,8 @@ class Publisher(Generic[M]):
                 runs.id, runs.selector, runs.base, runs.who, runs.host, runs.when, runs.reason, runs.changed
             )
         instances = self._readable(reports, decode_status)
-        return RolloutStatus(head.version, canary, sorted(instances, key=lambda each: each.id))
+        last = _last(marks)
+        return RolloutStatus(head.version, canary, sorted(instances, key=lambda each: each.id), last)
 
     def _document_of(self, version: int | None, head: Head, deadline: Deadline) -> Script[bytes]:
         if isinstance(version, bool) or not isinstance(version, int):
@@ -330,6 +342,16 @@ class Publisher(Generic[M]):
 
     def _missing(self) -> NodeNotFoundError:
         return NodeNotFoundError(missing(self.label), path=self.label)
+
+
+def _last(marks: Sequence[tuple[str, bytes, Stat]]) -> EndedCanary | None:
+    """The canary that ended last: a mark is set once, at the end."""
+    ended = [mark for mark in marks if mark[2].version > 0]
+    if not ended:
+        return None
+    path, data, _ = max(ended, key=lambda mark: mark[2].mzxid)
+    base, identity = marked(path.rpartition("/")[2]) or (-1, "")
+    return EndedCanary(identity, base, data.decode(errors="replace"))
 
 
 def missing(label: str) -> str:

@@ -21,6 +21,7 @@ from typing import Final, Literal, final
 __all__ = [
     "Canary",
     "CanaryStatus",
+    "EndedCanary",
     "Instance",
     "InstanceStatus",
     "Places",
@@ -28,6 +29,7 @@ __all__ = [
     "Rollout",
     "RolloutStatus",
     "Source",
+    "marked",
     "selects",
     "version_of",
 ]
@@ -35,6 +37,7 @@ __all__ = [
 Source = Literal["publish", "rollback", "promote", "canary", "found"]
 
 _RECORD: Final = re.compile(r"([0-9]{10})-.+")
+_MARK: Final = re.compile(r"canary-([0-9]{10})-(.+)")
 
 
 @final
@@ -186,6 +189,22 @@ class CanaryStatus:
 
 @final
 @dataclass(frozen=True, slots=True)
+class EndedCanary:
+    """A canary that has ended.
+
+    Attributes:
+        id: Unique.
+        base: The version that it was to replace.
+        how: "promoted", or "aborted by <who>: <why>".
+    """
+
+    id: str
+    base: int
+    how: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class RolloutStatus:
     """Who runs what.
 
@@ -193,11 +212,13 @@ class RolloutStatus:
         version: Of the document; None if there is none.
         canary: The canary that runs, if one does.
         instances: Sorted by id.
+        last: The canary that ended last, if one has and is remembered: who aborted it, and why.
     """
 
     version: int | None
     canary: CanaryStatus | None
     instances: list[InstanceStatus]
+    last: EndedCanary | None = None
 
 
 @final
@@ -239,6 +260,12 @@ def version_of(name: str) -> int | None:
     """The version in a record's name; None if it is no record."""
     match = _RECORD.fullmatch(name)
     return None if match is None else int(match.group(1))
+
+
+def marked(name: str) -> tuple[int, str] | None:
+    """Base and id in a mark's name; None if it is no mark."""
+    match = _MARK.fullmatch(name)
+    return None if match is None else (int(match.group(1)), match.group(2))
 
 
 def selects(selector: Canary, instance: Instance) -> bool:

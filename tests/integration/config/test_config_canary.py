@@ -55,13 +55,18 @@ def test_promoted(pair: Pair) -> None:
     assert one.canary is None
     assert sizes == [2], "not back and forth"
     assert two.status().canary is None
+    assert two.status().last == zkr.EndedCanary(release.id, 0, "promoted")
 
 
 def test_aborted(pair: Pair) -> None:
     one, two = pair
     two.publish(settings(2), canary=SOME)
     one.wait_for(lambda current: current.database.pool_size == 2, 5)
+    assert two.status().last is None
     two.abort(reason="too slow")
+    last = two.status().last
+    assert last is not None
+    assert (last.base, last.how.endswith(": too slow"), last.how.startswith("aborted by ")) == (0, True, True)
     one.wait_for(lambda current: current.database.pool_size == 1, 5)
     assert one.canary is None
     with pytest.raises(zkr.NodeNotFoundError, match="no canary"):
