@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from zkrecipes.cli import config_edit, config_watch
-from zkrecipes.cli.canaries import Ended, last_ended
 from zkrecipes.cli.config_options import DocumentPath, FileOption, FormatName, LayoutName, Model, ShowSecrets
 from zkrecipes.cli.documents import (
     Documents,
@@ -146,8 +145,7 @@ def status(context: typer.Context, path: DocumentPath, *, as_json: Json = False)
     """Show which instances run which version of the document at PATH, and the canary that runs."""
     with verb(as_json=as_json), settings_of(context).connect() as zk:
         found = Documents.of(path, None, "json").releases(zk).status()
-        ended = last_ended(zk, path) if found.canary is None else None
-    out.value(_status_value(path, found, ended), _status_text(path, found, ended))
+    out.value(_status_value(path, found), _status_text(path, found))
 
 
 app.command("promote")(config_edit.promote)
@@ -264,7 +262,7 @@ def release_text(release: Release) -> str:
     return f"{release.version:>4}{when}{who}  {release.source}{to}{reason}{changed}"
 
 
-def _status_value(path: str, found: RolloutStatus, ended: Ended | None) -> dict[str, Any]:
+def _status_value(path: str, found: RolloutStatus) -> dict[str, Any]:
     canary: dict[str, Any] | None = None
     if found.canary is not None:
         selector = found.canary.selector
@@ -280,11 +278,11 @@ def _status_value(path: str, found: RolloutStatus, ended: Ended | None) -> dict[
             "labels": None if selector.labels is None else dict(selector.labels),
         }
     instances = [{**asdict(each), "labels": dict(each.labels)} for each in found.instances]
-    last = None if ended is None else ended._asdict()
+    last = None if found.last is None else asdict(found.last)
     return {"path": path, "version": found.version, "canary": canary, "last_canary": last, "instances": instances}
 
 
-def _status_text(path: str, found: RolloutStatus, ended: Ended | None) -> list[str]:
+def _status_text(path: str, found: RolloutStatus) -> list[str]:
     lines = [f"{path} does not exist" if found.version is None else f"{path} is in version {found.version}"]
     if found.canary is not None:
         canary = found.canary
@@ -293,8 +291,8 @@ def _status_text(path: str, found: RolloutStatus, ended: Ended | None) -> list[s
             f"canary {canary.id} for {selector_text(canary.selector)}, on version {canary.base}, by {canary.who}, "
             f"{canary.when}{why}; changes {', '.join(canary.changed) or 'nothing'}"
         )
-    elif ended is not None:
-        lines.append(f"the last canary {ended.id}, on version {ended.base}: {ended.how}")
+    elif found.last is not None:
+        lines.append(f"the last canary {found.last.id}, on version {found.last.base}: {found.last.how}")
     lines += [f"  {_instance_text(each)}" for each in found.instances]
     return lines if found.instances else [*lines, "no instance reports what it runs"]
 

@@ -11,7 +11,6 @@ from typing import Annotated, Any, final
 
 import typer
 
-from zkrecipes.cli.canaries import last_ended
 from zkrecipes.cli.config_options import DocumentPath, FormatName, LayoutName, Model
 from zkrecipes.cli.documents import Documents, difference_text, model_errors, release_value, selector_text
 from zkrecipes.cli.output import out, usage_errors
@@ -46,7 +45,7 @@ def watch(
     with verb(as_json=as_json):
         documents = Documents.of(path, model, format_, layout=layout)
         with settings_of(context).connect() as zk:
-            shown = _Shown(zk, documents, documents.releases(zk), initial=initial)
+            shown = _Shown(documents, documents.releases(zk), initial=initial)
             with usage_errors():
                 paths = (path, f"{path}-canary")
                 listener = TreeListener(zk, *paths) if layout == "tree" else NodeListener(zk, *paths)
@@ -75,11 +74,10 @@ class _Shown:
         broken: Set when nobody reads the output any more.
     """
 
-    def __init__(self, zk: Client, documents: Documents, releases: ConfigReleases[Any], *, initial: bool) -> None:
+    def __init__(self, documents: Documents, releases: ConfigReleases[Any], *, initial: bool) -> None:
         self.broken = threading.Event()
         self._documents = documents
         self._releases = releases
-        self._zk = zk
         self._runs: str | None = None
         self._tree = documents.layout == "tree"
         self._last: bytes | None = None
@@ -165,9 +163,8 @@ class _Shown:
         how = ""
         if self._runs is not None:
             with contextlib.suppress(ZkRecipesError):
-                self._zk.sync(timeout=RECORD_LIMIT)
-                ended = last_ended(self._zk, self._documents.path, self._runs)
-                how = "" if ended is None else ended.how
+                last = self._releases.status(timeout=RECORD_LIMIT).last
+                how = last.how if last is not None and last.id == self._runs else ""
         value = {"event": "canary_ended", "id": self._runs, "how": how}
         self._say(value, [f"the canary has ended: {how}" if how else "the canary has ended"])
         self._runs = None
