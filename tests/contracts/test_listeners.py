@@ -110,6 +110,7 @@ def test_each_kind_has_its_callbacks(hall: Hall, gardener: Gardener) -> None:
         getattr(tree, f"on_{kind}")(lambda change, paths=paths: paths.append(change.path))
     ended = Record(tree)
     hall.start(tree)
+    ended.wait_for("initialized")
     gardener.set("/t/a/x", b"3")
     ended.wait_for(("changed", "/t/a/x", b"2", b"3"))
     gardener.delete("/t/b")
@@ -125,6 +126,7 @@ def test_a_registration_is_taken_off(hall: Hall, gardener: Gardener) -> None:
     registration = nodes.on_changed(lambda change: told.append(change.new))
     stays = Record(nodes)
     hall.start(nodes)
+    stays.wait_for("initialized")
     gardener.set("/t", b"1")
     stays.wait_for(("changed", "/t", b"root", b"1"))
     registration.cancel()
@@ -394,8 +396,9 @@ def test_listeners_of_one_client_are_independent(hall: Hall, gardener: Gardener,
     gardener.plant(TREE)
     listeners = [hall.tree("/t"), hall.tree("/t"), hall.nodes("/t", "/t/a"), hall.children("/t")]
     records = [Record(listener) for listener in listeners]
-    for listener in listeners:
+    for listener, record in zip(listeners, records, strict=True):
         hall.start(listener)
+        record.wait_for("initialized")
     values = [b"1st", b"2nd", b"3rd", b"4th"]
     old = b"1"
     for number, value in enumerate(values):

@@ -387,6 +387,8 @@ def test_a_session_that_is_killed(hall: Hall, zkr_server: Server, zkr_proxy: Fau
     hall.do(lambda: hall.client.create("/t/mine", kind=zkr.Kind.EPHEMERAL))
     tree, nodes = hall.start(hall.tree("/t")), hall.start(hall.nodes("/t/a"))
     records = [Record(tree), Record(nodes)]
+    for record in records:
+        record.wait_for("initialized")
     iteration = Iteration(hall, tree)
     assert replayed([iteration.next() for _ in range(5)]).keys() == {*TREE, "/t/mine"}
     session = hall.client.client_id
@@ -456,8 +458,9 @@ def test_a_change_that_nobody_might_tell_us(hall: Hall, gardener: Gardener, monk
     gardener.plant(TREE)
     listeners = [hall.tree("/t"), hall.nodes("/t/a")]
     records = [Record(listener) for listener in listeners]
-    for listener in listeners:
+    for listener, record in zip(listeners, records, strict=True):
         hall.start(listener)
+        record.wait_for("initialized")
     _set_acl(gardener, "/t/a", 30)
     gardener.set("/t/a", b"9")
     _set_acl(gardener, "/t/a", 31)
@@ -512,6 +515,7 @@ def test_a_callback_that_raises_harms_nobody(hall: Hall, gardener: Gardener, cap
     nodes.on_error(wrong_too)
     record = Record(nodes)
     hall.start(nodes)
+    record.wait_for("initialized")
     gardener.set("/n", b"1")
     record.wait_for(("changed", "/n", b"0", b"1"))
     wait_until(lambda: len(record.errors) == 2, 5.0)

@@ -258,6 +258,7 @@ def test_seventy_thousand_children() -> None:
         with zkr.TreeListener(zk, "/t") as tree:
             record = Record(tree)
             assert len(tree.snapshot()) == count + 1
+            record.wait_for("initialized", limit=30.0)
             zk.set("/t/12345", b"y")
             record.wait_for(("changed", "/t/12345", b"x", b"y"))
 
