@@ -4,27 +4,36 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 from zkrecipes.calls import Call, Unsettled
 from zkrecipes.errors import ZkRecipesError
 from zkrecipes.flow import Pending
-from zkrecipes.port import Children, Exists, Get, ReadMany, Refused, Request
+from zkrecipes.port import Children, Exists, Get, ReadMany, Refused, Request, Stat
 from zkrecipes.refusals import UnsupportedError, refusal_error
 from zkrecipes.session import Session
 from zkrecipes.timing import NEVER
 
 __all__ = ["WINDOW", "Again", "Reader"]
 
-WINDOW: Final = 16
+WINDOW: Final = 8
 SINGLES: Final = 64
 """Requests of one reader on their way at a time: locks of the same client must not queue behind ten thousand. More of
 those for single nodes, each of which costs little but its turn on the network."""
 
+LEAST: Final = 2
 BATCH: Final = 100
 BATCH_BYTES: Final = 1 << 20
+UNKNOWN_BYTES: Final = 1 << 15
+"""What a node is taken to have, before any has been read."""
+
 PATH_BYTES: Final = 1 << 18
 """A request with more than a mebibyte of paths would cost the connection."""
+
+FLIGHT: Final = WINDOW * BATCH
+FLIGHT_BYTES: Final = 2 * BATCH_BYTES
+"""Nodes, and bytes of answers, on their way, about. Much more than that a slow network brings so late that the session
+takes the server for silent, makes the connection anew, and everything is asked for again, without an end."""
 
 
 class Again(Exception):  # noqa: N818 - no error: the other way of doing it is taken now
@@ -38,7 +47,8 @@ class Reader:
     def __init__(self, session: Session, closed: Pending[None]) -> None:
         self._session = session
         self._closed = closed
-        self._bytes_each = BATCH_BYTES / 32
+        self._bytes_each: dict[type[Request], float] = dict.fromkeys((Get, Exists, Children), UNKNOWN_BYTES)
+        self._flight: float = FLIGHT
 
     async def read(self, reads: Sequence[Get | Exists | Children], take: Callable[[str, Any], None]) -> None:
         """Read without watches, and take each answer, in order: what was read, or the error of the refusal.
@@ -61,14 +71,11 @@ class Reader:
         await self.ask(self._batches(reads), took)
 
     def _take_many(self, request: ReadMany, answer: Sequence[Any], take: Callable[[str, Any], None]) -> None:
-        size = 0
         for read, part in zip(request.reads, answer, strict=True):
             if isinstance(part, Refused):
                 take(read.path, refusal_error(read, part.code, namespace=self._session.namespace))
             else:
-                size += len(part) * 20 if isinstance(part, list) else len(part[0]) + 100
                 take(read.path, part)
-        self._bytes_each = (self._bytes_each + size / len(answer)) / 2
 
     def _batches(self, reads: Sequence[Get | Exists | Children]) -> Iterable[Request]:
         batch: list[Get | Children] = []
@@ -80,24 +87,38 @@ class Reader:
             batch.append(read)
             paths += 4 * len(read.path)  # as UTF-8, at most
             # Answers of a size that neither side has trouble with, as far as those before them tell.
-            full = paths >= PATH_BYTES or len(batch) >= min(BATCH, BATCH_BYTES / max(self._bytes_each, 1.0))
-            if full or number == len(reads):
+            most = min(BATCH, self._flight / LEAST, BATCH_BYTES / self._bytes_each[type(read)])
+            if len(batch) >= most or paths >= PATH_BYTES or number == len(reads):
                 yield ReadMany(tuple(batch))
                 batch, paths = [], 0
 
     async def ask(self, requests: Iterable[Request], take: Callable[[Call[Any], Any], None]) -> None:
         """Send requests, and take the answers in order: a refusal is an answer, too. Raises as `read`."""
-        calls: deque[Call[Any]] = deque()
+        asked: deque[_Asked] = deque()
+        nodes, size = 0, 0.0
         try:
             for request in requests:
-                if len(calls) >= (WINDOW if isinstance(request, ReadMany) else SINGLES):
-                    await self._finish(calls.popleft(), take)
-                calls.append(self._session.call(request))
-            while calls:
-                await self._finish(calls.popleft(), take)
+                reads = _reads(request)
+                expected = len(reads) * self._bytes_each[type(reads[0])]
+                window = WINDOW if isinstance(request, ReadMany) else SINGLES
+                while len(asked) >= LEAST and (
+                    len(asked) >= window or nodes + len(reads) > self._flight or size + expected > FLIGHT_BYTES
+                ):
+                    first = asked.popleft()
+                    await self._finish(first.call, take)
+                    nodes, size = nodes - first.nodes, size - first.size
+                asked.append(_Asked(self._session.call(request), len(reads), expected))
+                nodes, size = nodes + len(reads), size + expected
+            while asked:
+                await self._finish(asked.popleft().call, take)
+        except Unsettled:
+            # Perhaps it was too much for this network. Less at a time from here on; with each answer it grows again.
+            if nodes > 1:
+                self._flight = max(nodes / 4, 1.0)
+            raise
         finally:
-            for call in calls:
-                self._session.withdraw(call)
+            for each in asked:
+                self._session.withdraw(each.call)
 
     async def _finish(self, call: Call[Any], take: Callable[[Call[Any], Any], None]) -> None:
         try:
@@ -106,4 +127,38 @@ class Reader:
             raise Again from error
         except ZkRecipesError as error:
             answer = error
+        self._learn(call.request, answer)
         take(call, answer)
+
+    def _learn(self, request: Request, answer: Any) -> None:
+        reads = _reads(request)
+        self._flight = min(self._flight + len(reads), FLIGHT)
+        kind = type(reads[0])
+        before = self._bytes_each[kind]
+        if isinstance(request, ReadMany) and not isinstance(answer, ZkRecipesError):
+            self._bytes_each[kind] = (before + sum(map(_size, answer)) / len(reads)) / 2
+        else:
+            # A single small one, such as a root, says little about those below it.
+            self._bytes_each[kind] = max((before + _size(answer)) / 2, min(before, UNKNOWN_BYTES))
+
+
+@final
+class _Asked(NamedTuple):
+    """A request on its way: how many nodes it asks for, and how many bytes of an answer are expected."""
+
+    call: Call[Any]
+    nodes: int
+    size: float
+
+
+def _reads(request: Request) -> Sequence[Request]:
+    return request.reads if isinstance(request, ReadMany) else (request,)
+
+
+def _size(answer: Any) -> int:
+    """About how many bytes an answer about one node took."""
+    if isinstance(answer, list):
+        return 20 + 20 * len(answer)
+    if isinstance(answer, Stat | Refused) or not isinstance(answer, tuple):
+        return 100
+    return 100 + len(answer[0])
