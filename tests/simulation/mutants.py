@@ -26,6 +26,7 @@ from zkrecipes.nodes import Attempt, Nodes
 from zkrecipes.patience import check_cancelled
 from zkrecipes.port import Check, Children, Delete, Get, Multi, Request, Sync, is_write
 from zkrecipes.session import Session
+from zkrecipes.watches import Watches
 
 
 @dataclass(frozen=True)
@@ -277,7 +278,7 @@ def watches_do_not_end_with_the_connection() -> Iterator[None]:
             check_cancelled(self.place, self.patience)
         return await self._list()
 
-    with _patched(Session, "_wake_watches", lambda _self: None), _patched(_Visit, "_wait_for", wait_for):
+    with _patched(Watches, "ended", lambda _self: None), _patched(_Visit, "_wait_for", wait_for):
         yield
 
 
