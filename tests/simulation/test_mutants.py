@@ -35,6 +35,7 @@ def _find(mutant: Mutant) -> tuple[int, str] | None:
     return None
 
 
+@pytest.mark.timeout(240)  # a few hundred schedules, on a machine that others use
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
 def test_mutant_is_caught(mutant: Mutant) -> None:
     with mutant.apply():
