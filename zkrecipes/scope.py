@@ -37,9 +37,9 @@ class Scope:
         return self.shows_roots or path not in self.roots
 
     def chain(self, path: str) -> list[str]:
-        """The node and its ancestors below the root that is farthest up, from the top."""
+        """The node and its ancestors below the nearest root, from the top: a root is wanted, whatever is above it."""
         roots = [root for root in self.roots if self._level(root, path) is not None]
-        top = min(roots, key=len, default=path)
+        top = max(roots, key=len, default=path)
         found = []
         while len(path) > len(top) and path != "/":
             found.append(path)
