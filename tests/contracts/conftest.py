@@ -58,7 +58,7 @@ def hall(
     hall.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def gardening(zkr_server: Server) -> Iterator[zkr.Client]:
     """The client of all gardeners."""
     with zkr.connect(zkr_server.hosts) as client:

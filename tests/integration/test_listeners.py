@@ -106,7 +106,8 @@ def test_the_start_of_a_tree_costs_few_requests(zkr_proxy: FaultProxy, zk: zkr.C
         assert len(tree.snapshot()) == 421
         counts = zkr_proxy.counts()
         assert counts["addWatch"] == 1
-        assert counts.total() <= 1 + 2 + 2 + 5, "the watch; the root, and its list; 20 parents, and lists; 400 leaves"
+        # The first of many are read by fewer, until it is known how large they are.
+        assert counts.total() <= 1 + 2 + 2 + 7, "the watch; the root, and its list; 20 parents, and lists; 400 leaves"
 
 
 @pytest.mark.parametrize("watches", ["persistent", "one-shot"], indirect=True)
