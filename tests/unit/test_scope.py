@@ -72,7 +72,5 @@ def test_roots_may_be_left_out_of_what_is_shown() -> None:
         (("/",), "/", []),
     ],
 )
-def test_the_chain_of_a_node_begins_below_the_nearest_root(
-    roots: tuple[str, ...], path: str, chain: list[str]
-) -> None:
+def test_the_chain_of_a_node_begins_below_the_nearest_root(roots: tuple[str, ...], path: str, chain: list[str]) -> None:
     assert Scope(roots).chain(path) == chain
