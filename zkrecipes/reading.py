@@ -107,6 +107,9 @@ class Reader:
                     first = asked.popleft()
                     await self._finish(first.call, take)
                     nodes, size = nodes - first.nodes, size - first.size
+                if not self._session.usable:
+                    # The client may have been closed since the last wait, which ends a reading and is no error of it.
+                    raise Unsettled(written=False)
                 asked.append(_Asked(self._session.call(request), len(reads), expected))
                 nodes, size = nodes + len(reads), size + expected
             while asked:

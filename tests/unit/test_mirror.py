@@ -527,3 +527,18 @@ def test_include_is_asked_before_reading(grove: Grove) -> None:
     closing = grove.world.run(mirror.close(1.0))
     _serve(grove)
     assert closing.done, "though nobody has answered"
+
+
+def test_a_client_that_is_closed_while_include_is_asked(grove: Grove) -> None:
+    """A slow `include` may answer after the end: that is no failure of the mirror."""
+    verdict: Pending[dict[str, bool]] = Pending()
+    mirror = _start(grove, judge=lambda _paths: verdict)
+    _serve(grove)
+    assert _paths(mirror) == ["/t"], "it is asked for what is below"
+    grove.world.session.close()
+    verdict.resolve({"/t/a": True, "/t/b": True})
+    grove.world.runtime.step()
+    _serve(grove)
+    assert mirror._kept is not None
+    assert mirror._kept.done
+    assert not mirror._kept.failed
