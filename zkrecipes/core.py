@@ -11,6 +11,7 @@ from zkrecipes.flow import first_of
 from zkrecipes.nodes import Nodes
 from zkrecipes.paths import join, validate_path
 from zkrecipes.port import Request, is_write
+from zkrecipes.server_time import ServerTime
 from zkrecipes.session import Session
 from zkrecipes.timing import Deadline, Timeout, to_seconds
 
@@ -48,6 +49,7 @@ class Core:
         self.namespace = self.session.namespace = namespace
         self.identity = identity
         self.default_timeout = default_timeout
+        self.server_time = ServerTime(self.runtime.now, self.session.drift)
         self.shared: dict[object, Any] = {}
         """What recipe objects of one client share: local lines, re-entrant holds. Under the step lock."""
         self._pause = pause
@@ -68,8 +70,8 @@ class Core:
             UnavailableError: No server answered; nothing was applied.
             OutcomeUnknownError: A write was sent, and its reply was lost.
         """
-        session, now = self.session, self.runtime.now
-        began, attempts = now(), 0
+        session = self.session
+        began, attempts = self.runtime.now(), 0
         until = deadline.at
         while True:
             await session.ready(until, label)
@@ -79,11 +81,20 @@ class Core:
                 if lost.written and is_write(request):
                     raise outcome_unknown(request, label) from lost
             attempts += 1
-            pause = self._pause(attempts, now() - began)
-            if pause is None or deadline.passed(now() + pause):
-                raise session.unavailable(label)
-            if pause > 0:
-                await first_of(until=now() + pause)
+            await self.again(attempts, began, deadline, label)
+
+    async def again(self, attempts: int, began: float, deadline: Deadline, label: str) -> None:
+        """Pause before something is sent again that was certainly not applied, as the user's `retry` says.
+
+        Raises:
+            UnavailableError: The user wants no more repetitions, or there is no time for one.
+        """
+        now = self.runtime.now
+        pause = self._pause(attempts, now() - began)
+        if pause is None or deadline.passed(now() + pause):
+            raise self.session.unavailable(label)
+        if pause > 0:
+            await first_of(until=now() + pause)
 
 
 @final

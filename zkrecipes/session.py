@@ -63,7 +63,7 @@ class Session:
         self.holds: dict[str, Hold] = {}
         self.on_given_up: Callable[[Hold], None] = lambda _hold: None
         self._server_tick = server_tick
-        self._drift = drift
+        self.drift = drift
         self._lease = self._new_lease(0.0)
         self.linked = False
         self.silent = False
@@ -347,7 +347,7 @@ class Session:
 
     def _new_lease(self, timeout: float) -> Lease:
         margin = timeout / 4 if self._server_tick is None else min(self._server_tick / 2, timeout / 4)
-        return Lease(timeout, margin, self._drift)
+        return Lease(timeout, margin, self.drift)
 
     def enter(self, state: State) -> None:
         """Tell listeners, and whoever waits for a change."""

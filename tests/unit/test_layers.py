@@ -20,8 +20,8 @@ PUBLIC: Final = "zkrecipes"  # zkrecipes/__init__.py
 # From the ground up. A module imports from the lines above its own, never from its own line or from below. A package
 # (aio, cli, testing) counts as one module. Imports under TYPE_CHECKING are free: they are names, not dependencies.
 RECIPES: Final = (
-    ("errors", "timing", "lease", "paths", "health", "settings", "signals"),
-    ("flow", "layouts", "codec", "config_document", "config_types", "scope"),
+    ("errors", "timing", "lease", "paths", "health", "settings", "signals", "server_time"),
+    ("flow", "layouts", "codec", "config_document", "config_types", "scope", "stored"),
     ("line", "config_model", "config_records"),
     ("requests",),
     ("port", "patience"),
@@ -32,7 +32,8 @@ RECIPES: Final = (
     ("watching",),
     ("nodes",),
     ("core", "contention", "reading", "admission", "known", "rounds"),
-    ("operations", "handoff", "survey", "config_store", "mirror"),
+    ("operations", "handoff", "survey", "config_store", "mirror", "marks", "roots"),
+    ("dedup",),
     ("leadership", "changes", "config_draft"),
     ("listening", "config_writes"),
     ("callbacks", "config_releases"),
