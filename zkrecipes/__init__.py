@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from zkrecipes.codec import BytesCodec, Codec, IntCodec, JsonCodec, TextCodec
+from zkrecipes.counter import Counter, IdGenerator, SharedValue, ValueChange, Versioned
 from zkrecipes.election import Election, Leadership, Observation, StopReason
 from zkrecipes.errors import (
     AccessDeniedError,
@@ -13,6 +14,7 @@ from zkrecipes.errors import (
     ClosedError,
     ConfigRejectedError,
     ConflictError,
+    CounterOverflowError,
     DecodeError,
     ForeignNodeError,
     ForkedError,
@@ -84,6 +86,8 @@ __all__ = [
     "ConfigReleases",
     "ConflictError",
     "Contender",
+    "Counter",
+    "CounterOverflowError",
     "DecodeError",
     "Difference",
     "DigestAuth",
@@ -101,6 +105,7 @@ __all__ = [
     "Handle",
     "Health",
     "HoldState",
+    "IdGenerator",
     "Instance",
     "InstanceStatus",
     "IntCodec",
@@ -132,6 +137,7 @@ __all__ = [
     "RolloutStatus",
     "SaslDigest",
     "SaslGssapi",
+    "SharedValue",
     "Signal",
     "Stat",
     "State",
@@ -142,6 +148,8 @@ __all__ = [
     "TransactionError",
     "TreeListener",
     "UnavailableError",
+    "ValueChange",
+    "Versioned",
     "VetoError",
     "ZkRecipesError",
     "connect",

@@ -16,6 +16,7 @@ ZkRecipesError
 ├── CancelledError                            the wait was cancelled from another thread
 ├── ForeignNodeError                          the path holds nodes that another recipe made
 ├── DecodeError · PayloadTooLargeError
+├── CounterOverflowError (also OverflowError) the counter's layout does not hold the number; nothing was written
 ├── ConfigRejectedError                       a configuration document does not parse or validate
 ├── VetoError                                 raised by a callback that does not agree to a change
 └── ClosedError · ForkedError                 used after close, or in a forked child
@@ -41,6 +42,7 @@ __all__ = [
     "ClosedError",
     "ConfigRejectedError",
     "ConflictError",
+    "CounterOverflowError",
     "DecodeError",
     "ForeignNodeError",
     "ForkedError",
@@ -220,6 +222,22 @@ class PayloadTooLargeError(ZkRecipesError, ValueError):
         super().__init__(message, path=path)
         self.size = size
         self.limit = limit
+
+
+class CounterOverflowError(ZkRecipesError, OverflowError):
+    """The counter's layout does not hold the number, and nothing was written. Layout "text" has no such limit.
+
+    Attributes:
+        value: The number that does not fit.
+        low: The least that does.
+        high: The greatest that does.
+    """
+
+    def __init__(self, message: str, *, path: str = "", value: int = 0, low: int = 0, high: int = 0) -> None:
+        super().__init__(message, path=path)
+        self.value = value
+        self.low = low
+        self.high = high
 
 
 class ConfigRejectedError(ZkRecipesError):

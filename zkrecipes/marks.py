@@ -17,7 +17,7 @@ Source: ours. Curator has no such thing: its counters and queues count twice whe
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -102,20 +102,32 @@ class Marks:
         """
         began, attempts = self._core.runtime.now(), 0
         while True:
-            await self._session.ready(deadline.at, self._label)
-            mark = self._take()
-            try:
-                committed = await self._try(mark, operations, deadline)
-            except GeneratorExit:
-                raise  # collected, in whatever thread: the sweep removes the mark
-            except BaseException:
-                if mark not in self._free:
-                    self._core.nodes.remove(mark.attempt)  # nobody knows its state
-                raise
+            committed = await self.once(operations, deadline)
             if committed is not None:
                 return committed
             attempts += 1
             await self._core.again(attempts, began, deadline, self._label)
+
+    async def once(
+        self, operations: Sequence[Operation], deadline: Deadline, also: Callable[[], None] | None = None
+    ) -> Committed | None:
+        """Like commit, but None where they were not applied, and never will be, without anybody's refusal.
+
+        Args:
+            operations: What is written.
+            deadline: Until when.
+            also: Called when they have been handed over: what it asks travels in the same flight.
+        """
+        await self._session.ready(deadline.at, self._label)
+        mark = self._take()
+        try:
+            return await self._try(mark, operations, deadline, also)
+        except GeneratorExit:
+            raise  # collected, in whatever thread: the sweep removes the mark
+        except BaseException:
+            if mark not in self._free:
+                self._core.nodes.remove(mark.attempt)  # nobody knows its state
+            raise
 
     def _take(self) -> _Mark:
         while self._free:
@@ -125,7 +137,9 @@ class Marks:
         path = f"{self._parent}/{MARK}{self._core.runtime.unique()}"
         return _Mark(self._core.nodes.attempt(self._parent, "", path), path)
 
-    async def _try(self, mark: _Mark, operations: Sequence[Operation], deadline: Deadline) -> Committed | None:
+    async def _try(
+        self, mark: _Mark, operations: Sequence[Operation], deadline: Deadline, also: Callable[[], None] | None
+    ) -> Committed | None:
         """Send them once; None if they were not applied, and never will be."""
         mark.serial += 1
         value = b"%d" % mark.serial
@@ -134,7 +148,7 @@ class Marks:
         if not mark.made:
             own = (Create(mark.path, b"", Kind.EPHEMERAL, acl=self._core.nodes.acl), *own)
         try:
-            answers = await self._answers(Multi((*operations, *own)), mark, deadline)
+            answers = await self._answers(Multi((*operations, *own)), mark, deadline, also)
         except Unsettled as lost:
             if not lost.written:
                 self._free.append(mark)
@@ -152,9 +166,13 @@ class Marks:
         self._core.server_time.saw(stat.mtime)
         return Committed(answers[: len(operations)], stat.mzxid, stat.mtime)
 
-    async def _answers(self, multi: Multi, mark: _Mark, deadline: Deadline) -> tuple[Any, ...]:
+    async def _answers(
+        self, multi: Multi, mark: _Mark, deadline: Deadline, also: Callable[[], None] | None
+    ) -> tuple[Any, ...]:
         call = self._session.call(multi, mark.attempt.session_id)
         try:
+            if also is not None:
+                also()
             answers: tuple[Any, ...] = await self._session.result(call, deadline.at)
         except GeneratorExit:
             raise

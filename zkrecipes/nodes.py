@@ -13,7 +13,7 @@ import logging
 import math
 import weakref
 from collections import deque
-from typing import final
+from typing import Protocol, final
 
 from zkrecipes.calls import Call, Unsettled
 from zkrecipes.errors import NodeNotFoundError, ZkRecipesError
@@ -23,7 +23,7 @@ from zkrecipes.paths import ancestors
 from zkrecipes.port import OPEN_ACL, Acl, Check, Children, Create, Delete, Kind, Multi, Stat
 from zkrecipes.session import Session
 
-__all__ = ["Attempt", "Nodes"]
+__all__ = ["Attempt", "Dropped", "Nodes"]
 
 logger = logging.getLogger("zkrecipes.nodes")
 
@@ -32,6 +32,14 @@ SWEEP = 0.25
 
 
 MAX_SEEN = 10_000
+
+
+class Dropped(Protocol):
+    """What lost its owner, and has an end that must still come."""
+
+    async def release(self) -> None:
+        """Bring it to its end, in the background."""
+        ...
 
 
 @final
@@ -98,8 +106,8 @@ class Nodes:
         self.acl = acl
         self._attempts: deque[tuple[weakref.ref[Attempt], _Trace]] = deque()
         self._handles: deque[tuple[weakref.ref[object], Grip]] = deque()
-        self.dropped: deque[Grip] = deque()
-        """Grips that nobody can release any more. Appended from anywhere, without the step lock."""
+        self.dropped: deque[Dropped] = deque()
+        """What nobody can release any more. Appended from anywhere, without the step lock."""
         self._reaping: dict[int, tuple[_Trace, Pending[None]]] = {}
         self._seen: dict[str, bool] = {}
         self._warned: dict[str, bool] = {}
@@ -243,7 +251,7 @@ class Nodes:
                 elif not trace.settled:
                     self._reap(trace)
             while self.dropped:
-                self.runtime.spawn(self.dropped.popleft().release(), "release a dropped grip")
+                self.runtime.spawn(self.dropped.popleft().release(), "release what was dropped")
             for _ in range(len(self._handles)):
                 handle, grip = self._handles.popleft()
                 if not grip.released and handle() is not None:

@@ -164,6 +164,59 @@ def test_local_handoff_takes_no_request(
     assert max(turn for _, turn in held) <= max_turns
 
 
+@pytest.mark.parametrize("layout", ["int64", "int32", "text"])
+def test_an_add_takes_one_request(proxy: FaultProxy, zk: zkr.Client, path: str, layout: str) -> None:
+    layouts = {"int32": zkr.Counter(zk, path, layout="int32"), "text": zkr.Counter(zk, path, layout="text")}
+    counter = layouts.get(layout) or zkr.Counter(zk, path)
+    counter.add()
+    assert _cost(proxy, zk, counter.add) == (1, 1), proxy.bursts()
+
+
+def test_adds_of_many_threads_travel_together(proxy: FaultProxy, zk: zkr.Client, path: str) -> None:
+    counter = zkr.Counter(zk, path)
+    counter.add()
+
+    def adds() -> None:
+        threads = [threading.Thread(target=counter.add) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20.0)
+
+    # The first one goes by itself; the others wait for its reply, and go together.
+    requests, _ = _cost(proxy, zk, adds)
+    assert requests <= 4, proxy.bursts()
+    assert counter.value() == 17
+
+
+def test_the_first_add_of_a_session_reads_once(proxy: FaultProxy, zk: zkr.Client, path: str) -> None:
+    zk.create(path, bytes(8))
+    assert _cost(proxy, zk, zkr.Counter(zk, path).add) == (2, 2), proxy.bursts()
+
+
+def test_an_add_after_a_conflict_takes_three_flights(proxy: FaultProxy, zk: zkr.Client, path: str) -> None:
+    counter = zkr.Counter(zk, path)
+    counter.add()
+    zk.set(path, bytes(8))
+    assert _cost(proxy, zk, counter.add) == (4, 3), proxy.bursts()
+    assert counter.value() == 1
+
+
+def test_values_take_a_read_and_a_write(proxy: FaultProxy, zk: zkr.Client, path: str) -> None:
+    value = zkr.SharedValue(zk, path, codec=zkr.IntCodec(), initial=0)
+    value.set(1)
+    assert _cost(proxy, zk, lambda: value.set(2)) == (1, 1), proxy.bursts()
+    assert _cost(proxy, zk, value.get) == (1, 1), proxy.bursts()
+    assert _cost(proxy, zk, lambda: value.update(lambda number: number + 1)) == (2, 2), proxy.bursts()
+
+
+def test_identifiers_take_one_write_a_block(proxy: FaultProxy, zk: zkr.Client, path: str) -> None:
+    ids = zkr.IdGenerator(zk, path, block=100)
+    ids.next()
+    requests, _ = _cost(proxy, zk, lambda: [ids.next() for _ in range(1000)])
+    assert requests <= 11, proxy.bursts()
+
+
 class _Counters:
     """A server's counters, less what our asking for them adds."""
 

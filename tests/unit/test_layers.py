@@ -22,7 +22,7 @@ PUBLIC: Final = "zkrecipes"  # zkrecipes/__init__.py
 RECIPES: Final = (
     ("errors", "timing", "lease", "paths", "health", "settings", "signals", "server_time"),
     ("flow", "layouts", "codec", "config_document", "config_types", "scope", "stored"),
-    ("line", "config_model", "config_records"),
+    ("line", "config_model", "config_records", "counter_layouts", "scripts"),
     ("requests",),
     ("port", "patience"),
     ("calls", "refusals", "hold", "sizes", "config_tree"),
@@ -32,14 +32,15 @@ RECIPES: Final = (
     ("watching",),
     ("nodes",),
     ("core", "contention", "reading", "admission", "known", "rounds"),
-    ("operations", "handoff", "survey", "config_store", "mirror", "marks", "roots"),
-    ("dedup",),
-    ("leadership", "changes", "config_draft"),
+    ("operations", "handoff", "survey", "config_store", "mirror", "marks", "roots", "carry"),
+    ("dedup", "cell"),
+    ("leadership", "changes", "config_draft", "counter_line", "identifiers"),
     ("listening", "config_writes"),
     ("callbacks", "config_releases"),
     ("listener",),
-    ("lock", "onlooker"),
-    ("election",),
+    ("lock", "onlooker", "value_changes"),
+    ("election", "shared_value"),
+    ("counter",),
 )
 # What turns the ground floor into a client on a real connection: recipes know nothing of it.
 EDGE: Final = (

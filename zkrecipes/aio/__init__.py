@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from zkrecipes.aio.client import Client, Transaction, connect
+from zkrecipes.aio.counter import Counter, IdGenerator, SharedValue
 from zkrecipes.aio.election import Election, Leadership, Observation
 from zkrecipes.aio.handle import Handle, Opening, Signal
 from zkrecipes.aio.listener import Changes, ChildrenListener, NodeListener, TreeListener
@@ -18,8 +19,10 @@ __all__ = [
     "Client",
     "Config",
     "ConfigReleases",
+    "Counter",
     "Election",
     "Handle",
+    "IdGenerator",
     "Leadership",
     "Lock",
     "LockHandle",
@@ -27,6 +30,7 @@ __all__ = [
     "Observation",
     "Opening",
     "RLock",
+    "SharedValue",
     "Signal",
     "Transaction",
     "TreeListener",
