@@ -18,6 +18,7 @@ from zkrecipes.errors import (
     DecodeError,
     ForeignNodeError,
     ForkedError,
+    GapError,
     LeadershipLostError,
     LockLostError,
     LostError,
@@ -26,6 +27,7 @@ from zkrecipes.errors import (
     NotEmptyError,
     OutcomeUnknownError,
     PayloadTooLargeError,
+    SubscriptionBusyError,
     TransactionError,
     UnavailableError,
     VetoError,
@@ -38,6 +40,7 @@ from zkrecipes.lock import Cancel, Contender, LocalHandoff, Lock, LockHandle, RL
 from zkrecipes.observe import Observer
 from zkrecipes.operations import Node
 from zkrecipes.port import Acl, Kind, Stat, State
+from zkrecipes.pubsub import LatestTopic, Message, Position, Retention, Subscriber, Subscription, Topic
 
 if TYPE_CHECKING:
     from zkrecipes.client import Client, Transaction, connect
@@ -101,6 +104,7 @@ __all__ = [
     "ForeignNodeError",
     "ForkedError",
     "Freshness",
+    "GapError",
     "Global",
     "Handle",
     "Health",
@@ -111,6 +115,7 @@ __all__ = [
     "IntCodec",
     "JsonCodec",
     "Kind",
+    "LatestTopic",
     "Leadership",
     "LeadershipLostError",
     "LocalHandoff",
@@ -119,6 +124,7 @@ __all__ = [
     "LockLostError",
     "LostError",
     "LostReason",
+    "Message",
     "Node",
     "NodeExistsError",
     "NodeListener",
@@ -129,10 +135,12 @@ __all__ = [
     "OutcomeUnknownError",
     "Overrides",
     "PayloadTooLargeError",
+    "Position",
     "RLock",
     "Registration",
     "Rejection",
     "Release",
+    "Retention",
     "Retry",
     "RolloutStatus",
     "SaslDigest",
@@ -142,8 +150,12 @@ __all__ = [
     "Stat",
     "State",
     "StopReason",
+    "Subscriber",
+    "Subscription",
+    "SubscriptionBusyError",
     "TextCodec",
     "Tls",
+    "Topic",
     "Transaction",
     "TransactionError",
     "TreeListener",

@@ -19,7 +19,7 @@ from typing import Final, final
 from zkrecipes.core import Core
 from zkrecipes.errors import NodeNotFoundError, NotEmptyError, OutcomeUnknownError, TransactionError, ZkRecipesError
 from zkrecipes.marks import Marks, Operation
-from zkrecipes.port import Children, Create, Delete, Get, Multi
+from zkrecipes.port import Children, Create, Delete, Get, Multi, Stat
 from zkrecipes.roots import ensure
 from zkrecipes.timing import Deadline
 
@@ -74,13 +74,19 @@ class Dedup:
 
     async def first(self, key: str, deadline: Deadline) -> bytes | None:
         """What was stored with the first use of an identifier; None if it is not known (any more)."""
+        found = await self.first_stat(key, deadline)
+        return None if found is None else found[0]
+
+    async def first_stat(self, key: str, deadline: Deadline) -> tuple[bytes, Stat] | None:
+        """The same, with the stat of its node: its czxid is that of what was written with it."""
         bucket = await self._bucket(deadline)
         for each in (bucket, bucket - 1, bucket + 1):
             try:
-                data, _ = await self._core.ask(Get(f"{self._path(each)}/{_digest(key)}"), deadline, self._label)
+                found: tuple[bytes, Stat] = await self._core.ask(
+                    Get(f"{self._path(each)}/{_digest(key)}"), deadline, self._label
+                )
             except NodeNotFoundError:
                 continue
-            found: bytes = data
             return found
         return None
 

@@ -2,6 +2,7 @@
 
 ZkRecipesError
 ├── AcquireTimeoutError (also TimeoutError)   somebody else held it until the deadline
+│   └── SubscriptionBusyError                 another reader has this durable subscription
 ├── UnavailableError (also TimeoutError)      no server answered in time; nothing was applied, now or later
 ├── OutcomeUnknownError                       a write was sent and could not be settled in time
 ├── LostError                                 a hold ended before it was released
@@ -18,6 +19,7 @@ ZkRecipesError
 ├── DecodeError · PayloadTooLargeError
 ├── CounterOverflowError (also OverflowError) the counter's layout does not hold the number; nothing was written
 ├── ConfigRejectedError                       a configuration document does not parse or validate
+├── GapError                                  messages were removed before they were read
 ├── VetoError                                 raised by a callback that does not agree to a change
 └── ClosedError · ForkedError                 used after close, or in a forked child
 
@@ -32,6 +34,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zkrecipes.config_model import FieldError
     from zkrecipes.handle import LostReason
+    from zkrecipes.topic_layout import Position
 
 __all__ = [
     "AccessDeniedError",
@@ -46,6 +49,7 @@ __all__ = [
     "DecodeError",
     "ForeignNodeError",
     "ForkedError",
+    "GapError",
     "LeadershipLostError",
     "LockLostError",
     "LostError",
@@ -55,6 +59,7 @@ __all__ = [
     "NotEmptyError",
     "OutcomeUnknownError",
     "PayloadTooLargeError",
+    "SubscriptionBusyError",
     "TransactionError",
     "UnavailableError",
     "VetoError",
@@ -258,6 +263,31 @@ class ConfigRejectedError(ZkRecipesError):
 
 class VetoError(ZkRecipesError):
     """Raise it in an `on_prepare` callback to keep the configuration that is in force. The message says why."""
+
+
+class SubscriptionBusyError(AcquireTimeoutError):
+    """Another reader, here or elsewhere, had this durable subscription until the deadline."""
+
+
+class GapError(ZkRecipesError):
+    """Messages that this subscription had not seen were removed by the topic's retention. Told once; then it goes on.
+
+    Attributes:
+        first_missing: The position of the first message that is missing.
+        resumed_at: The position at which it goes on.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str = "",
+        first_missing: Position | None = None,
+        resumed_at: Position | None = None,
+    ) -> None:
+        super().__init__(message, path=path)
+        self.first_missing = first_missing
+        self.resumed_at = resumed_at
 
 
 class ClosedError(ZkRecipesError):

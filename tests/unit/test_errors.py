@@ -14,11 +14,14 @@ from zkrecipes.config_model import FieldError
 from zkrecipes.hold import LostReason
 from zkrecipes.port import Check, Children, Code, Create, Delete, Exists, Get, Multi, Set, Sync
 from zkrecipes.refusals import refusal_error
+from zkrecipes.topic_layout import Position
 
 CLASSES = [getattr(errors, name) for name in errors.__all__]
 
 EXTRAS: dict[str, dict[str, Any]] = {
     "AcquireTimeoutError": {"timeout": 1.5, "left_behind": True},
+    "SubscriptionBusyError": {"timeout": 1.5, "left_behind": True},
+    "GapError": {"first_missing": Position(0, 3), "resumed_at": Position(1, 0)},
     "UnavailableError": {"left_behind": True},
     "LostError": {"reason": LostReason.EXPIRED},
     "LockLostError": {"reason": LostReason.NODE_DELETED},
@@ -53,7 +56,7 @@ def test_there_is_one_root(error_class: type[errors.ZkRecipesError]) -> None:
 def test_timeouts_are_timeouts() -> None:
     """`except TimeoutError` catches what a deadline has ended, and nothing else."""
     timeouts = {c for c in CLASSES if issubclass(c, TimeoutError)}
-    assert timeouts == {errors.AcquireTimeoutError, errors.UnavailableError}
+    assert timeouts == {errors.AcquireTimeoutError, errors.SubscriptionBusyError, errors.UnavailableError}
 
 
 def test_losses_are_told_apart_from_refusals() -> None:

@@ -22,6 +22,7 @@ PUBLIC: Final = "zkrecipes"  # zkrecipes/__init__.py
 RECIPES: Final = (
     ("errors", "timing", "lease", "paths", "health", "settings", "signals", "server_time"),
     ("flow", "layouts", "codec", "config_document", "config_types", "scope", "stored"),
+    ("topic_layout",),
     ("line", "config_model", "config_records", "counter_layouts", "scripts"),
     ("requests",),
     ("port", "patience"),
@@ -34,18 +35,21 @@ RECIPES: Final = (
     ("core", "contention", "reading", "admission", "known", "rounds"),
     ("operations", "handoff", "survey", "config_store", "mirror", "marks", "roots", "carry"),
     ("dedup", "cell"),
+    ("topic_log",),
+    ("topic_follow", "topic_owner", "topic_presence", "topic_retention"),
+    ("topic_subscription",),
     ("leadership", "changes", "config_draft", "counter_line", "identifiers"),
     ("listening", "config_writes"),
     ("callbacks", "config_releases"),
     ("listener",),
-    ("lock", "onlooker", "value_changes"),
+    ("lock", "onlooker", "value_changes", "topic"),
     ("election", "shared_value"),
     ("counter",),
 )
 # What turns the ground floor into a client on a real connection: recipes know nothing of it.
 EDGE: Final = (
-    ("wire_socket", "runtime", "config_cache", "config_layers"),
-    ("config_apply", "config_report"),
+    ("wire_socket", "runtime", "config_cache", "config_layers", "topic_view"),
+    ("config_apply", "config_report", "pubsub"),
     ("config_callbacks", "config_canary", "config_sight"),
     ("config_force",),
     ("config_state",),

@@ -9,6 +9,7 @@ from zkrecipes.aio.election import Election, Leadership, Observation
 from zkrecipes.aio.handle import Handle, Opening, Signal
 from zkrecipes.aio.listener import Changes, ChildrenListener, NodeListener, TreeListener
 from zkrecipes.aio.lock import Lock, LockHandle, RLock
+from zkrecipes.aio.pubsub import LatestTopic, Message, Subscription, Topic
 
 if TYPE_CHECKING:
     from zkrecipes.aio.config import Config, ConfigReleases
@@ -23,15 +24,19 @@ __all__ = [
     "Election",
     "Handle",
     "IdGenerator",
+    "LatestTopic",
     "Leadership",
     "Lock",
     "LockHandle",
+    "Message",
     "NodeListener",
     "Observation",
     "Opening",
     "RLock",
     "SharedValue",
     "Signal",
+    "Subscription",
+    "Topic",
     "Transaction",
     "TreeListener",
     "connect",

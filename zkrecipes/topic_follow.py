@@ -1,0 +1,281 @@
+"""The reading side of a topic: follow its messages from a position on, in order, without a listing. Driver-free.
+
+Promises: every message from the position on, in order, each once; what retention has removed is a `Hole`, never passed
+over in silence. A message costs two requests: itself, and a look at the next one, which sets the watch.
+
+How: numbers in a segment have no gap, so the next message's name is known, and one watch on it is enough. That a
+message is absent means one of three things: it is not written yet, it has been removed, or its segment ended before it.
+Head and low-water tell which, if they were read on the same connection and have not changed since: both are watched,
+and the server tells changes before it answers what was asked behind them.
+
+Source: ours.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final, NamedTuple, final
+
+from zkrecipes.calls import Call, Unsettled
+from zkrecipes.errors import NodeNotFoundError, ZkRecipesError
+from zkrecipes.flow import Pending, first_of
+from zkrecipes.port import Exists, Get, Stat
+from zkrecipes.reading import Again, Reader
+from zkrecipes.timing import Deadline
+from zkrecipes.topic_layout import LowWater, Position, parse_head, parse_low
+from zkrecipes.topic_log import Log
+from zkrecipes.watching import forget
+
+__all__ = ["Follower", "Found", "Hole"]
+
+AHEAD: Final = 100
+"""Messages that are read in one go while catching up."""
+
+
+@final
+class Found(NamedTuple):
+    """A message as it was read.
+
+    Attributes:
+        position: Where it stands.
+        data: Its bytes, or the error by which the server refused to give them.
+        stat: Its metadata; None with an error.
+    """
+
+    position: Position
+    data: bytes | ZkRecipesError
+    stat: Stat | None
+
+
+@final
+class Hole(NamedTuple):
+    """Messages that have been removed before they were read.
+
+    Attributes:
+        first: The first that is missing.
+        resumed: Where it goes on.
+    """
+
+    first: Position
+    resumed: Position
+
+
+@final
+class _Ahead(NamedTuple):
+    """The look at a message that has not been written yet."""
+
+    position: Position
+    call: Call[Stat | None]
+
+
+@final
+class Follower:
+    """One reader's place in a topic. One call at a time.
+
+    Args:
+        log: The topic.
+        position: Of the message that is wanted first.
+        closed: Done when nobody reads any more.
+    """
+
+    def __init__(self, log: Log, position: Position, closed: Pending[None]) -> None:
+        self._log = log
+        self._session = log.core.session
+        self._closed = closed
+        self._reader = Reader(self._session, closed)
+        self.position = position
+        self._head: Call[Any] | None = None
+        self._low: Call[Any] | None = None
+        self._ahead: _Ahead | None = None
+        self._made: int | None = None
+
+    def seek(self, position: Position) -> None:
+        """Go on from here."""
+        self.position = position
+        self._drop_ahead()
+
+    def close(self) -> None:
+        """Take the watches off."""
+        self._drop_ahead()
+        for call in (self._head, self._low):
+            if call is not None:
+                forget(self._session, call)
+        self._head = self._low = None
+
+    def _drop_ahead(self) -> None:
+        if self._ahead is not None:
+            forget(self._session, self._ahead.call)
+            self._ahead = None
+
+    async def more(self, deadline: Deadline, stop: Pending[None]) -> list[Found] | Hole:
+        """The next messages, one at least; empty if the deadline or `stop` came first.
+
+        Raises:
+            ClosedError: The client was closed.
+            DecodeError: Head or low-water hold what is not ours.
+        """
+        session, runtime = self._session, self._log.core.runtime
+        while not stop.done and not self._closed.done:
+            session.check_open(self._log.label)
+            if not session.usable:
+                if deadline.passed(runtime.now()):
+                    break
+                await first_of(session.changed, stop, self._closed, until=deadline.at)
+                continue
+            try:
+                found = await self._step(deadline, stop)
+            except Unsettled:
+                found = []
+                if session.usable and not deadline.passed(runtime.now()):
+                    # Not while a connection is being lost.
+                    await first_of(session.changed, stop, self._closed, until=runtime.now() + session.timeout / 24)
+            if found or deadline.passed(runtime.now()):
+                return found
+        return []
+
+    # --- one look -----------------------------------------------------------------------------------------------------
+
+    async def _step(self, deadline: Deadline, stop: Pending[None]) -> list[Found] | Hole:
+        """Look once; empty: look again."""
+        head, low, made = await self._sight(deadline, stop)
+        at = self.position
+        if made != self._made:
+            before, self._made = self._made, made
+            if before is not None:
+                # Somebody has deleted the topic, and it was made again: its positions are others.
+                self.seek(low.position)
+                return Hole(at, low.position)
+        if at < low.position:
+            self.seek(low.position)
+            return Hole(at, low.position) if low.misses(at) else []
+        if at.segment < head:
+            # Sealed, as this server knows: nothing is written to it any more, and all that was can be seen here.
+            found = await self._read(at, AHEAD)
+            if not found and self._in_sight():
+                self.seek(Position(at.segment + 1, 0))
+            return found
+        if self._ahead is None or self._ahead.position != at or self._ahead.call.failed:
+            self._drop_ahead()
+            self._look_ahead(at)
+        return await self._follow(deadline, stop)
+
+    async def _sight(self, deadline: Deadline, stop: Pending[None]) -> tuple[int, LowWater, int]:
+        """The head's segment, the low-water, and the zxid that made the topic; both are watched."""
+        log, places = self._log, self._log.places
+        while True:
+            if self._head is None or _is_over(self._head):
+                self._head = self._session.call(Get(places.head, watch=True))
+            if self._low is None or _is_over(self._low):
+                self._low = self._session.call(Get(places.low, watch=True))
+            try:
+                data, stat = await self._answer(self._head, deadline, stop)
+                low, _ = await self._answer(self._low, deadline, stop)
+            except NodeNotFoundError:
+                # Somebody has deleted the topic: it begins anew.
+                self._head = self._low = None
+                log.forget()
+                await log.open(deadline)
+                continue
+            if self._in_sight():
+                return parse_head(data, f"{log.label}/head"), parse_low(low, f"{log.label}/low"), stat.czxid
+
+    def _in_sight(self) -> bool:
+        """Whether head and low-water are still as they were read, on this connection."""
+        return all(call is not None and not _is_over(call) for call in (self._head, self._low))
+
+    def _look_ahead(self, position: Position) -> None:
+        call = self._session.call(Exists(self._log.places.message(position), watch=True))
+        self._ahead = _Ahead(position, call)
+
+    async def _follow(self, deadline: Deadline, stop: Pending[None]) -> list[Found] | Hole:
+        """Wait for the message that is written next, in the segment that is written to."""
+        ahead, head, low = self._ahead, self._head, self._low
+        assert ahead is not None
+        assert head is not None
+        assert low is not None
+        watches = [call.watch for call in (ahead.call, head, low) if call.watch is not None]
+        if not ahead.call.done:
+            # The watch also tells that there is nothing to wait for, as when the answer is lost.
+            await self._wait((ahead.call,), deadline, stop)
+        if not ahead.call.done:
+            return []
+        if ahead.call.result() is None and not any(watch.done for watch in watches):
+            await self._wait(tuple(watches), deadline, stop)
+        watch = ahead.call.watch
+        assert watch is not None
+        if ahead.call.result() is not None:
+            # It was there already: we are behind. Without watches, which would stay on every message.
+            self._drop_ahead()
+            return await self._read(ahead.position, AHEAD)
+        if watch.done and self._session.usable:
+            self._ahead = None
+            following = ahead.position.following
+            wanted = self._session.call(Get(self._log.places.message(ahead.position)))
+            self._look_ahead(following)
+            return await self._take(ahead.position, wanted, deadline, stop)
+        return []
+
+    async def _take(
+        self, position: Position, wanted: Call[Any], deadline: Deadline, stop: Pending[None]
+    ) -> list[Found]:
+        try:
+            data, stat = await self._answer(wanted, deadline, stop)
+        except NodeNotFoundError:
+            return []  # the watch told that it was removed, or that the connection has ended
+        except ZkRecipesError as error:
+            self.position = position.following
+            return [Found(position, error, None)]
+        self.position = position.following
+        return [Found(position, data, stat)]
+
+    async def _read(self, at: Position, count: int) -> list[Found]:
+        """Those from `at` on that are there, without a gap."""
+        positions = [Position(at.segment, at.index + number) for number in range(count)]
+        waiting = deque(positions)
+        found: list[Found] = []
+        missing = False
+
+        def take(_path: str, answer: Any) -> None:
+            nonlocal missing
+            position = waiting.popleft()
+            if isinstance(answer, NodeNotFoundError):
+                missing = True
+            elif not missing:
+                if isinstance(answer, ZkRecipesError):
+                    found.append(Found(position, answer, None))
+                else:
+                    found.append(Found(position, *answer))
+
+        reads = [Get(self._log.places.message(each)) for each in positions]
+        try:
+            while waiting:
+                try:
+                    await self._reader.read(reads[count - len(waiting) :], take)
+                except Again:
+                    continue  # one by one
+        except Unsettled:
+            if not found:
+                raise
+        if found:
+            self.position = found[-1].position.following
+        return found
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    async def _answer(self, call: Call[Any], deadline: Deadline, stop: Pending[None]) -> Any:
+        """The answer of a read; Unsettled if the deadline or `stop` comes first. It is not withdrawn."""
+        await self._wait((call,), deadline, stop)
+        if not call.done:
+            raise Unsettled(written=False)
+        return call.result()
+
+    async def _wait(self, pendings: tuple[Pending[Any], ...], deadline: Deadline, stop: Pending[None]) -> None:
+        now = self._log.core.runtime.now
+        ends = (*pendings, stop, self._closed)
+        while not any(each.done for each in ends) and not deadline.passed(now()):
+            await first_of(*ends, until=deadline.at)
+
+
+def _is_over(call: Call[Any]) -> bool:
+    """Whether what was read may have changed, or could not be read."""
+    return call.failed or (call.watch is not None and call.watch.done)
