@@ -27,7 +27,7 @@ from zkrecipes.core import DEFAULT, DefaultTimeout
 from zkrecipes.errors import ClosedError
 from zkrecipes.handle import Registration, core_of
 from zkrecipes.listener import NodeListener
-from zkrecipes.timing import Deadline, Timeout
+from zkrecipes.timing import Timeout
 from zkrecipes.topic import SEGMENT_SIZE, Subscriber, TopicRecipe, tell_latest
 from zkrecipes.topic_follow import Hole
 from zkrecipes.topic_layout import Position
@@ -76,7 +76,7 @@ class Subscription(SubscriptionView, Generic[T]):
         """The next message.
 
         Args:
-            timeout: Longest wait in seconds, an outage included; None waits for ever.
+            timeout: Longest wait in seconds, an outage included; None waits for ever. 0 looks once, for 0.2 s at most.
 
         Raises:
             AcquireTimeoutError: None came in time.
@@ -86,18 +86,21 @@ class Subscription(SubscriptionView, Generic[T]):
             DecodeError: The next message does not decode. It counts as handed out: call again to go on behind it.
             ClosedError: It was closed.
         """
-        deadline = Deadline.after(timeout, self._client.core.runtime.now())
+        deadline = self.recipe.moment(timeout)
         while True:
             self._state.check_open()
             given = self._client.run(self._state.peek(deadline))
             gap = self._next(given, raises=self._raises)
             if given.found is not None:
                 gap = gap or self._pending_gap
-                # Decoded in this thread, and taken only then: an interrupt in between loses nothing.
+                # Taken only when it is decoded: an interrupt in between loses nothing.
                 try:
-                    return Message(self, given, gap)
-                finally:
+                    message = Message(self, given, gap)
+                except Exception:
                     self._taken(given)
+                    raise
+                self._taken(given)
+                return message
             self._state.check_open()
             if gap is None and deadline.passed(self._client.core.runtime.now()):
                 raise no_message(self._state, deadline)
@@ -263,7 +266,7 @@ class Topic(Generic[T]):
             name, start_of(start), durable=durable, ack_every=ack_every, ack_interval=ack_interval
         )
         raises = checked_gap(on_gap)
-        deadline = self._client.core.deadline(timeout)
+        deadline = self._recipe.moment(timeout)
 
         async def begin() -> Subscription[T]:
             await state.open(deadline)

@@ -15,6 +15,7 @@ from zkrecipes.hold import Registration, checked_callback
 from zkrecipes.listener import children_state
 from zkrecipes.listening import ListenerState
 from zkrecipes.paths import ancestors
+from zkrecipes.patience import ONE_FLIGHT
 from zkrecipes.port import Children, Create, Get, Set
 from zkrecipes.roots import ensure
 from zkrecipes.sizes import MAX_REQUEST
@@ -87,6 +88,11 @@ class TopicRecipe(Generic[T]):
         _check_number("max_message", max_message, 64, MAX_MESSAGE)
         self.log = Log(core, core.path(path), path, segment_size=segment_size, max_message=max_message, window=WINDOW)
         self.trimmer = Trimmer(self.log, Retention() if retention is None else retention)
+
+    def moment(self, timeout: Timeout | DefaultTimeout) -> Deadline:
+        """The deadline of a call that waits by nature: 0 never waits in line, for a look it has 0.2 s."""
+        deadline = self.core.deadline(timeout)
+        return deadline if deadline.timeout > 0 else Deadline(self.core.runtime.now() + ONE_FLIGHT, 0.0)
 
     # --- publish ------------------------------------------------------------------------------------------------------
 

@@ -237,7 +237,9 @@ class Stored(NamedTuple):
         try:
             return cls(Position.parse(str(header.get("at"))), str(header.get("who", "")))
         except ValueError as error:
-            message = f"{path} holds no position: {error}. Set it to one with seek(), or delete the node"
+            message = (
+                f"{path} holds no position: {error}. Set the node to empty bytes: the subscription begins anew then"
+            )
             raise DecodeError(message, path=path, raw=raw) from error
 
 

@@ -184,6 +184,7 @@ class Owner:
                 if not isinstance(refused.__cause__, NodeNotFoundError):
                     raise refused.__cause__ or refused from None
                 if refused.index == 0:
+                    session.give_up(hold, LostReason.NODE_DELETED)  # at once, not with the next heartbeat
                     raise (self._unknown() if sent else self.lost()) from refused
                 write = Create(node, data, acl=core.nodes.acl)  # somebody has deleted it under us
             except UnavailableError:

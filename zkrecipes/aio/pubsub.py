@@ -15,7 +15,7 @@ from zkrecipes.codec import Codec
 from zkrecipes.core import DEFAULT, DefaultTimeout
 from zkrecipes.errors import ClosedError
 from zkrecipes.handle import Registration, core_of
-from zkrecipes.timing import Deadline, Timeout
+from zkrecipes.timing import Timeout
 from zkrecipes.topic import SEGMENT_SIZE, Subscriber, TopicRecipe, tell_latest
 from zkrecipes.topic_follow import Hole
 from zkrecipes.topic_layout import Position
@@ -58,17 +58,21 @@ class Subscription(SubscriptionView, Generic[T]):
 
     async def receive(self, timeout: Timeout = None) -> Message[T]:
         """The next message. Errors as of zkrecipes.Subscription.receive; cancelling it loses nothing."""
-        deadline = Deadline.after(timeout, self._client.core.runtime.now())
+        deadline = self.recipe.moment(timeout)
         while True:
             self._state.check_open()
             given = await self._client.run(self._state.peek(deadline))
             gap = self._next(given, raises=self._raises)
             if given.found is not None:
                 gap = gap or self._pending_gap
+                # Taken only when it is decoded: an interrupt in between loses nothing.
                 try:
-                    return Message(self, given, gap)
-                finally:
+                    message = Message(self, given, gap)
+                except Exception:
                     self._taken(given)
+                    raise
+                self._taken(given)
+                return message
             self._state.check_open()
             if gap is None and deadline.passed(self._client.core.runtime.now()):
                 raise no_message(self._state, deadline)
@@ -183,7 +187,7 @@ class Topic(Generic[T]):
         raises = checked_gap(on_gap)
 
         async def opened() -> Subscription[T]:
-            await state.open(self._client.core.deadline(timeout))
+            await state.open(self._recipe.moment(timeout))
             return Subscription(self._client, self._recipe, state, raises=raises)
 
         async def begin() -> Subscription[T]:
