@@ -364,7 +364,7 @@ def test_seek_wakes_who_waits(topic: zkr.Topic) -> None:
     with topic.subscribe("audit") as audit:
         waiting = Later(lambda: audit.receive(LIMIT).value)
         audit.seek("earliest")
-        assert waiting.result() in {b"0"}
+        assert waiting.result() == b"0"
 
 
 def test_a_paused_subscription_hands_out_nothing_until_it_goes_on(topic: zkr.Topic) -> None:
@@ -596,7 +596,7 @@ def test_bad_arguments_are_refused_before_anything_is_sent(topic: zkr.Topic, zkr
         (ValueError, lambda: topic.subscribe("a", ack_interval=0)),
         (TypeError, lambda: topic.subscribe("a", ack_interval="1")),  # type: ignore[arg-type]
         (ValueError, lambda: topic.subscribe("a", on_gap="ignore")),  # type: ignore[arg-type]
-        (ValueError, lambda: topic.trim()),
+        (ValueError, topic.trim),
         (ValueError, lambda: topic.trim(before="latest", keep=1)),
         (ValueError, lambda: topic.trim(keep=-1)),
         (TypeError, lambda: topic.on_join("no callback")),  # type: ignore[arg-type]
