@@ -13,14 +13,13 @@ Source: ours.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any, Final, NamedTuple, final
 
 from zkrecipes.calls import Call, Unsettled
 from zkrecipes.errors import NodeNotFoundError, ZkRecipesError
 from zkrecipes.flow import Pending, first_of
-from zkrecipes.port import Exists, Get, Stat
-from zkrecipes.reading import Again, Reader
+from zkrecipes.port import Exists, Get, ReadMany, Refused, Stat
+from zkrecipes.refusals import UnsupportedError, refusal_error
 from zkrecipes.timing import Deadline
 from zkrecipes.topic_layout import LowWater, Position, parse_head, parse_low
 from zkrecipes.topic_log import Log
@@ -28,8 +27,12 @@ from zkrecipes.watching import forget
 
 __all__ = ["Follower", "Found", "Hole"]
 
+FIRST_READ: Final = 10
 AHEAD: Final = 100
-"""Messages that are read in one go while catching up."""
+BYTES: Final = 1 << 18
+SINGLES: Final = 20
+"""Messages that are read in one go while catching up: at first, and at the most; bytes that this may come to, about;
+and how many where the server reads only one in a request."""
 
 
 @final
@@ -82,7 +85,7 @@ class Follower:
         self._log = log
         self._session = log.core.session
         self._closed = closed
-        self._reader = Reader(self._session, closed)
+        self._many = FIRST_READ
         self.position = position
         self._head: Call[Any] | None = None
         self._low: Call[Any] | None = None
@@ -99,13 +102,18 @@ class Follower:
         self._drop_ahead()
         for call in (self._head, self._low):
             if call is not None:
-                forget(self._session, call)
+                self._let_go(call)
         self._head = self._low = None
 
     def _drop_ahead(self) -> None:
         if self._ahead is not None:
-            forget(self._session, self._ahead.call)
+            self._let_go(self._ahead.call)
             self._ahead = None
+
+    def _let_go(self, call: Call[Any]) -> None:
+        # One without an answer is given up: its watch goes when the answer comes.
+        self._session.withdraw(call)
+        forget(self._session, call)
 
     async def more(self, deadline: Deadline, stop: Pending[None]) -> list[Found] | Hole:
         """The next messages, one at least; empty if the deadline or `stop` came first.
@@ -114,6 +122,13 @@ class Follower:
             ClosedError: The client was closed.
             DecodeError: Head or low-water hold what is not ours.
         """
+        try:
+            return await self._more(deadline, stop)
+        finally:
+            if self._closed.done:
+                self.close()  # what was watched since it was closed
+
+    async def _more(self, deadline: Deadline, stop: Pending[None]) -> list[Found] | Hole:
         session, runtime = self._session, self._log.core.runtime
         while not stop.done and not self._closed.done:
             session.check_open(self._log.label)
@@ -150,10 +165,10 @@ class Follower:
             return Hole(at, low.position) if low.misses(at) else []
         if at.segment < head:
             # Sealed, as this server knows: nothing is written to it any more, and all that was can be seen here.
-            found = await self._read(at, AHEAD)
-            if not found and self._in_sight():
+            found = await self._read(at, deadline, stop)
+            if found is not None and not found and self._in_sight():
                 self.seek(Position(at.segment + 1, 0))
-            return found
+            return found or []
         if self._ahead is None or self._ahead.position != at or self._ahead.call.failed:
             self._drop_ahead()
             self._look_ahead(at)
@@ -162,14 +177,15 @@ class Follower:
     async def _sight(self, deadline: Deadline, stop: Pending[None]) -> tuple[int, LowWater, int]:
         """The head's segment, the low-water, and the zxid that made the topic; both are watched."""
         log, places = self._log, self._log.places
-        while True:
+        while not self._closed.done:
             if self._head is None or _is_over(self._head):
                 self._head = self._session.call(Get(places.head, watch=True))
             if self._low is None or _is_over(self._low):
                 self._low = self._session.call(Get(places.low, watch=True))
+            head_call, low_call = self._head, self._low
             try:
-                data, stat = await self._answer(self._head, deadline, stop)
-                low, _ = await self._answer(self._low, deadline, stop)
+                data, stat = await self._answer(head_call, deadline, stop)
+                low, _ = await self._answer(low_call, deadline, stop)
             except NodeNotFoundError:
                 # Somebody has deleted the topic: it begins anew.
                 self._head = self._low = None
@@ -178,6 +194,7 @@ class Follower:
                 continue
             if self._in_sight():
                 return parse_head(data, f"{log.label}/head"), parse_low(low, f"{log.label}/low"), stat.czxid
+        raise Unsettled(written=False)
 
     def _in_sight(self) -> bool:
         """Whether head and low-water are still as they were read, on this connection."""
@@ -206,7 +223,7 @@ class Follower:
         if ahead.call.result() is not None:
             # It was there already: we are behind. Without watches, which would stay on every message.
             self._drop_ahead()
-            return await self._read(ahead.position, AHEAD)
+            return await self._read(ahead.position, deadline, stop) or []
         if watch.done and self._session.usable:
             self._ahead = None
             following = ahead.position.following
@@ -228,37 +245,47 @@ class Follower:
         self.position = position.following
         return [Found(position, data, stat)]
 
-    async def _read(self, at: Position, count: int) -> list[Found]:
-        """Those from `at` on that are there, without a gap."""
+    async def _read(self, at: Position, deadline: Deadline, stop: Pending[None]) -> list[Found] | None:
+        """Those from `at` on that are there, without a gap. None: it is not known, look again."""
+        session = self._session
+        together = session.watches.batches and self._many > 1
+        count = self._many if together else min(self._many, SINGLES)
         positions = [Position(at.segment, at.index + number) for number in range(count)]
-        waiting = deque(positions)
+        gets = tuple(Get(self._log.places.message(each)) for each in positions)
+        calls = [session.call(ReadMany(gets))] if together else [session.call(each) for each in gets]
         found: list[Found] = []
-        missing = False
-
-        def take(_path: str, answer: Any) -> None:
-            nonlocal missing
-            position = waiting.popleft()
-            if isinstance(answer, NodeNotFoundError):
-                missing = True
-            elif not missing:
-                if isinstance(answer, ZkRecipesError):
-                    found.append(Found(position, answer, None))
-                else:
-                    found.append(Found(position, *answer))
-
-        reads = [Get(self._log.places.message(each)) for each in positions]
         try:
-            while waiting:
-                try:
-                    await self._reader.read(reads[count - len(waiting) :], take)
-                except Again:
-                    continue  # one by one
-        except Unsettled:
-            if not found:
-                raise
+            answers = [await self._outcome(call, deadline, stop) for call in calls]
+            if together and isinstance(answers[0], UnsupportedError):
+                return None  # one by one, then
+            if together and isinstance(answers[0], ZkRecipesError):
+                raise answers[0]
+        finally:
+            for call in calls:
+                session.withdraw(call)
+        for position, get, answer in zip(positions, gets, answers[0] if together else answers, strict=True):
+            if isinstance(answer, Refused):
+                answer = refusal_error(get, answer.code, namespace=session.namespace)  # noqa: PLW2901 - the same thing
+            if isinstance(answer, NodeNotFoundError):
+                break
+            found.append(
+                Found(position, answer, None) if isinstance(answer, ZkRecipesError) else Found(position, *answer)
+            )
+        self._learn(found)
         if found:
             self.position = found[-1].position.following
         return found
+
+    def _learn(self, found: list[Found]) -> None:
+        """As many at a time as a slow network brings before the session takes its server for silent."""
+        size = sum(len(each.data) for each in found if isinstance(each.data, bytes))
+        self._many = max(1, min(2 * self._many, AHEAD, BYTES * max(1, len(found)) // max(1, size)))
+
+    async def _outcome(self, call: Call[Any], deadline: Deadline, stop: Pending[None]) -> Any:
+        try:
+            return await self._answer(call, deadline, stop)
+        except ZkRecipesError as error:
+            return error
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 

@@ -191,6 +191,8 @@ class Owner:
                 raise (self._unknown() if sent else session.unavailable(self._log.label)) from None
             except Unsettled as lost:
                 sent = sent or lost.written
+                if deadline.passed(core.runtime.now()):
+                    raise (self._unknown() if sent else session.unavailable(self._log.label)) from None
             else:
                 return
 

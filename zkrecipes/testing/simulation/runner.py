@@ -30,6 +30,7 @@ import zkrecipes
 from zkrecipes.testing.simulation.configuring import Configuring
 from zkrecipes.testing.simulation.contest import Contest
 from zkrecipes.testing.simulation.listening import Listening
+from zkrecipes.testing.simulation.publishing import Publishing
 from zkrecipes.testing.simulation.rollouts import Rollouts
 from zkrecipes.testing.simulation.world import Violation, World
 
@@ -70,6 +71,7 @@ KINDS: Final[dict[str, Callable[[int], Schedule]]] = {
     "listener": Listening,
     "config": Rollouts,
     "service": Configuring,
+    "topic": Publishing,
 }
 """What makes a schedule of each recipe from its seed."""
 
