@@ -32,6 +32,15 @@ BATCH: Final = 1024
 WARY: Final = 8
 """After a conflict, so many writes are sent with a read behind them: a loser then knows the newest value at once."""
 
+TRIES: Final = 1
+"""Conflicts in a row that are met at once, with the newest value, before one stands back."""
+
+STAND_BACK: Final = 8.0
+"""How long one stands back, in flights."""
+
+LONGEST_PAUSE: Final = 0.1
+"""How long one stands back, in seconds, at most."""
+
 
 @final
 class _Add:
@@ -75,6 +84,9 @@ class CounterLine:
         self._known: tuple[int, Reading] | None = None
         self._known_in = 0
         self._wary = 0
+        self._conflicts = 0
+        self._pauses = 0
+        self._flight = 0.001
         self._attempts = 0
         self._began = 0.0
 
@@ -211,6 +223,8 @@ class CounterLine:
             looks.append(self._core.session.call(Get(self._cell.path)))
 
         self._known = None
+        now = self._core.runtime.now
+        sent = now()
         try:
             outcome = await self._cell.swap(reading, data, latest, look if self._wary else None)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody must wait for ever
@@ -218,27 +232,39 @@ class CounterLine:
             for add in batch:
                 add.done.fail(error)
             return
+        self._flight += (now() - sent - self._flight) / 8
         if outcome is Outcome.DONE:
-            self._attempts = 0
+            self._attempts = self._conflicts = self._pauses = 0
             self._wary = max(0, self._wary - 1)
             self._known = total, Reading(data, next_version(reading.version), reading.czxid)
             for add in batch:
                 add.done.resolve(add.after)
             return
-        self._put_back(batch)
-        if outcome is Outcome.AGAIN:
-            if not self._attempts:
-                self._began = self._core.runtime.now()
-            self._attempts += 1
-            return
-        self._wary = WARY
-        for call in looks:
-            await self._learn(call, latest)
-
-    def _put_back(self, batch: list[_Add]) -> None:
         for add in reversed(batch):
             add.taken = False
             self._waiting.appendleft(add)
+        if outcome is Outcome.STALE:
+            await self._late(looks, latest)
+            return
+        if not self._attempts:
+            self._began = now()
+        self._attempts += 1
+
+    async def _late(self, looks: list[Call[Any]], deadline: Deadline) -> None:
+        """Somebody was faster."""
+        self._wary = WARY
+        self._conflicts += 1
+        if self._conflicts <= TRIES + self._pauses:
+            for look in looks:
+                await self._learn(look, deadline)
+            return
+        # Nobody gains if all go on. Who stands back lets another one write at full speed for a while, and collects what
+        # comes meanwhile; then he tries again, each time more stubbornly.
+        self._conflicts = 0
+        self._pauses += 1
+        runtime = self._core.runtime
+        pause = self._flight * STAND_BACK * (0.5 + runtime.random())
+        await first_of(until=runtime.now() + min(pause, LONGEST_PAUSE))
 
     async def _learn(self, look: Call[Any], deadline: Deadline) -> None:
         """What was read behind a write that came too late."""

@@ -90,6 +90,11 @@ class Marks:
         self._label = label
         self._free: list[_Mark] = []
 
+    @property
+    def idle(self) -> list[str]:
+        """The paths of the marks that no write uses at the moment."""
+        return [mark.path for mark in self._free]
+
     async def commit(self, operations: Sequence[Operation], deadline: Deadline) -> Committed:
         """Apply operations, all or nothing, once.
 

@@ -12,6 +12,7 @@ from zkrecipes.carry import Carried
 from zkrecipes.core import Core
 from zkrecipes.counter import CounterRecipe
 from zkrecipes.counter_layouts import layout_of
+from zkrecipes.counter_line import LONGEST_PAUSE
 from zkrecipes.errors import ClosedError, CounterOverflowError, DecodeError, OutcomeUnknownError, UnavailableError
 from zkrecipes.flow import Pending, Wait
 from zkrecipes.nodes import Nodes
@@ -119,11 +120,29 @@ def test_a_conflict_is_resolved_with_a_read_and_then_in_one_flight(scene: Scene)
     scene.read(40, 9)
     assert scene.written == (41, 9)
     assert scene.world.requests[1] == Get(PATH), "while there is contention, a read goes behind the write"
-    scene.conflict()
-    scene.read(50, 12)
-    assert scene.written == (51, 12)
     scene.commit()
-    assert done.result() == 51
+    assert done.result() == 41
+
+
+def test_who_is_late_again_and_again_stands_back_and_collects_what_comes(scene: Scene) -> None:
+    scene.first()
+    done = scene.add()
+    scene.conflict()
+    scene.read(40, 9)
+    scene.conflict()
+    scene.world.answer((LAYOUT.encode(50), stat(12)))  # the read behind it, which is old when the pause is over
+    assert scene.world.requests == []
+    other = scene.add(10)
+    scene.world.runtime.advance(LONGEST_PAUSE)
+    scene.read(60, 20)
+    assert scene.written == (71, 20)
+    # And now he is more stubborn.
+    for value in (70, 80):
+        scene.conflict()
+        scene.read(value, value)
+        assert scene.written == (value + 11, value)
+    scene.commit()
+    assert values(done, other) == [81, 91]
 
 
 def test_a_lost_reply_of_an_applied_write_is_counted_once(scene: Scene) -> None:

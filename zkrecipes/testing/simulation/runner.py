@@ -29,6 +29,7 @@ from typing import Final, Protocol, Self, final
 import zkrecipes
 from zkrecipes.testing.simulation.configuring import Configuring
 from zkrecipes.testing.simulation.contest import Contest
+from zkrecipes.testing.simulation.counting import Counting
 from zkrecipes.testing.simulation.listening import Listening
 from zkrecipes.testing.simulation.publishing import Publishing
 from zkrecipes.testing.simulation.rollouts import Rollouts
@@ -72,6 +73,7 @@ KINDS: Final[dict[str, Callable[[int], Schedule]]] = {
     "config": Rollouts,
     "service": Configuring,
     "topic": Publishing,
+    "counter": Counting,
 }
 """What makes a schedule of each recipe from its seed."""
 
