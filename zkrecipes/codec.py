@@ -166,6 +166,9 @@ class JsonCodec(Generic[T]):
         """
         from pydantic import ValidationError  # noqa: PLC0415
 
+        if not raw:
+            message = f"there are no bytes, where the JSON of {self.type!r} is expected"
+            raise DecodeError(message, raw=raw)
         try:
             return self._adapter.validate_json(raw)
         except ValidationError as error:

@@ -7,7 +7,7 @@ refusal tells which field and why, without any value.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Generic, TypeVar, final
 
@@ -177,6 +177,11 @@ class Builder(Generic[M]):
         ):
             return None, ""
         return rollout, ""
+
+    def key(self, look: Look) -> Fingerprint:
+        """Equal for looks that are the same to this instance: a canary of others makes no difference."""
+        rollout, _ = self.rollout_of(look)
+        return (look if rollout is not None else replace(look, canary=None)).fingerprint
 
     def candidate(self, look: Look, origin: Origin = Origin.NODE) -> InForce[M]:
         """What a look means.

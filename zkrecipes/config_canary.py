@@ -50,8 +50,10 @@ class CanaryWatch:
         Both happen at once on the server, but two nodes are read by two requests. To go back to the old document for
         that moment, and forward again, would be two changes that nobody has made.
         """
-        if old is None or old.rollout is None or look.document is None or look.canary is not None:
+        if old is None or old.rollout is None or old.look.canary is None or look.document is None:
             return False
+        if look.canary is not None and look.canary.stat.czxid == old.look.canary.stat.czxid:
+            return False  # it runs
         stat = look.document.stat
         if (stat.version, stat.czxid) != (old.rollout.base, old.rollout.base_czxid):
             return False

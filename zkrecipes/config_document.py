@@ -93,6 +93,9 @@ def parse(raw: bytes, format_: Format) -> Document:
     """
     text = text_of(raw)
     parser = _PARSERS[format_]
+    if format_ == "json" and not text.strip():
+        message = "the document is empty, which is no JSON: {} would be the least"
+        raise DocumentError(message)
     try:
         found = parser(text)
     except DocumentError:

@@ -107,6 +107,8 @@ class Force(Generic[M]):
         freshness, rejection = self.freshness(), self.rejection
         if rejection is not None:
             stays = f"version {self.in_force.version} stays" if self.in_force.version >= 0 else "the defaults stay"
+            if self.in_force.rollout is not None and rejection.canary is None:
+                stays = f"the canary {self.in_force.rollout.id}, which has ended, stays"
             return Health(ok=False, state="rejected", reason=f"{rejection}; {stays}")
         if freshness is Freshness.STALE:
             reason = f"not confirmed by ZooKeeper for {self.age():.0f} s"

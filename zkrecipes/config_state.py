@@ -85,6 +85,8 @@ class ConfigState(Force[M]):
         self._queued = False
         self._was_fresh = False
         self._refused: tuple[Any, ...] | None = None
+        self._before: InForce[M] | None = None
+        """What was in force before the canary that is."""
         self._canary = CanaryWatch(core, publisher, self._touch)
         publisher.drafts.completed = lambda document: builder.completed(document, self._newest())
 
@@ -242,9 +244,10 @@ class ConfigState(Force[M]):
             return
         self._set_trouble("" if denied is None else str(denied))
         old = self.in_force
-        if old is not None and old.origin is Origin.NODE and old.look.fingerprint == look.fingerprint:
+        key = self.builder.key(look)
+        if old is not None and old.origin is Origin.NODE and self.builder.key(old.look) == key:
             self._clear_rejection()
-        elif self._refused != look.fingerprint and not self._canary.must_confirm(old, look):
+        elif self._refused != key and not self._canary.must_confirm(old, look):
             whole = sight.whole(look)
             if whole is None:
                 return  # it is being read
@@ -269,6 +272,7 @@ class ConfigState(Force[M]):
         in_force = self.in_force
         if in_force is not None and in_force.origin is Origin.NODE and denied is None:
             self._set_trouble(f"{self.label} was deleted; version {in_force.version} stays in force")
+            self._clear_rejection()
         else:
             self._set_trouble(str(error))
         with self.core.runtime.lock:
@@ -303,6 +307,10 @@ class ConfigState(Force[M]):
         with self.core.runtime.lock:
             if self.closed:
                 return
+            if new.rollout is None:
+                self._before = None
+            elif old is None or old.rollout is None:
+                self._before = old
             self.in_force = new
             self.rejection = self._refused = None
             self._tell_changed()
@@ -315,13 +323,31 @@ class ConfigState(Force[M]):
             self.callbacks.tell(change)
 
     def _refuse(self, look: Look, rejection: Rejection, rollout: Rollout | None) -> None:
-        self._refused = look.fingerprint
+        self._refused = self.builder.key(look)
         self.rejection = rejection
         logger.warning("%s: %s", self.label, rejection)
+        change = self._leave_canary() if rollout is None else None
         self._tell_report()
         if rollout is not None:
             self._canary.abort(rollout, str(rejection))
         self.callbacks.reject(rejection)
+        if change is not None:
+            self.callbacks.tell(change)
+
+    def _leave_canary(self) -> ConfigChange[M] | None:
+        """A canary has ended, and the document is refused: back to what was in force before it, unless that is vetoed."""
+        old, before = self.in_force, self._before
+        if old is None or old.rollout is None or before is None:
+            return None
+        change = ConfigChange("", old.model, before.model, before.version)
+        if change.old != change.new and self.callbacks.prepare(change) is not None:
+            return None
+        with self.core.runtime.lock:
+            if self.closed:
+                return None
+            self.in_force, self._before = before, None
+            self._tell_changed()
+        return change if change.old != change.new else None
 
     def _keep(self) -> None:
         self._save(last=False)

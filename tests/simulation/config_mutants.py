@@ -102,6 +102,12 @@ def a_refused_canary_is_left_alone() -> Iterator[None]:
         yield
 
 
+@mutant("which has ended", "config")
+def a_canary_stays_where_its_document_is_refused() -> Iterator[None]:
+    with patch.object(ConfigState, "_leave_canary", lambda _self: None):
+        yield
+
+
 @mutant("timeout of", "config")
 def a_publisher_forgets_its_deadline() -> Iterator[None]:
     def settled(self: Any, *arguments: Any) -> Any:

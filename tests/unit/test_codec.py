@@ -132,3 +132,8 @@ def test_what_pydantic_does_not_know() -> None:
 
     with pytest.raises(TypeError, match="Strange"):
         JsonCodec(Strange)
+
+
+def test_no_bytes_are_no_json_and_said_in_plain_words() -> None:
+    with pytest.raises(DecodeError, match=r"there are no bytes, where the JSON of .*Order.* is expected"):
+        JsonCodec(Order).decode(b"")

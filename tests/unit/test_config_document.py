@@ -150,3 +150,9 @@ def test_json_is_for_people() -> None:
         render({"b": {"ä": 1}, "a": []}, "json")
         == json.dumps({"b": {"ä": 1}, "a": []}, indent=2, ensure_ascii=False) + "\n"
     )
+
+
+@pytest.mark.parametrize("raw", [b"", b" \n"])
+def test_an_empty_json_document_is_refused_in_plain_words(raw: bytes) -> None:
+    with pytest.raises(DocumentError, match="the document is empty"):
+        parse(raw, "json")

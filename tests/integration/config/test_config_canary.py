@@ -97,6 +97,70 @@ def test_the_first_refusal_aborts_it(pair: Pair) -> None:
     assert "too many" in str(rejected[0])
 
 
+def test_a_refusal_is_told_once_whatever_canary_others_take(pair: Pair, zkr_client: zkr.Client) -> None:
+    one, two = pair
+    rejected: list[zkr.Rejection] = []
+    two.on_rejected(rejected.append)
+    zkr_client.set(PATH, b'{"database": {"pool_size": 0}}')
+    wait_until(lambda: rejected, 5, "it is told")
+    one.publish(settings(2), canary=SOME)
+    one.wait_for(lambda current: current.database.pool_size == 2, 5)
+    one.abort()
+    one.wait_for(lambda current: current.database.pool_size == 1, 5)
+    zkr_client.set(PATH, b'{"name": "good"}')
+    two.wait_for(lambda current: current.name == "good", 5)
+    assert [each.version for each in rejected] == [1]
+
+
+def test_aborted_on_a_document_that_is_refused(pair: Pair, zkr_client: zkr.Client) -> None:
+    """What a canary was to replace cannot be in force either: back to what was in force before it."""
+    one, two = pair
+    zkr_client.set(PATH, b'{"database": {"pool_size": 0}}')
+    wait_until(lambda: one.rejection is not None and two.rejection is not None, 5, "it is refused")
+    before, told = one.current, list[tuple[int, int]]()
+    one.on_change("database.pool_size")(lambda change: told.append((change.old, change.new)))
+    two.publish(settings(2), canary=SOME)
+    one.wait_for(lambda current: current.database.pool_size == 2, 5)
+    assert (one.rejection, one.version) == (None, 1)
+    two.abort()
+    one.wait_for(lambda current: current.database.pool_size == 1, 5)
+    assert one.current is before
+    assert (one.version, one.canary, one.source_of("database.pool_size")) == (0, None, f"node:{PATH}")
+    assert one.health().reason.endswith("version 0 stays")
+    wait_until(lambda: told == [(1, 2), (2, 1)], 5, "there and back are told")
+    wait_until(
+        lambda: [(each.version, each.canary, each.accepted) for each in two.status().instances] == [(0, None, False)] * 2,
+        5,
+        "it is reported",
+    )
+    two.publish(settings(3))
+    reaches(one, 2)
+    assert one.health().ok
+
+
+def test_the_way_back_may_be_vetoed(pair: Pair, zkr_client: zkr.Client) -> None:
+    """One outcome, and told: the canary stays in force where it was, until there is something better."""
+    one, two = pair
+
+    @one.on_prepare
+    def only_up(change: zkr.ConfigChange[Settings]) -> None:
+        if change.new.database.pool_size < change.old.database.pool_size:
+            message = "this machine cannot shrink it"
+            raise zkr.VetoError(message)
+
+    release = two.publish(settings(2), canary=SOME)
+    one.wait_for(lambda current: current.database.pool_size == 2, 5)
+    two.abort()
+    wait_until(lambda: one.rejection is not None, 5, "the document is refused")
+    assert one.current.database.pool_size == 2
+    assert one.health().reason == (
+        f"version 0 was vetoed: this machine cannot shrink it; the canary {release.id}, which has ended, stays"
+    )
+    two.publish(settings(3))
+    reaches(one, 1)
+    assert one.health().ok
+
+
 def test_who_refuses_reports_why(zkr_client: zkr.Client) -> None:
     first_release(zkr_client)
     with zkr.Config(zkr_client, PATH, Settings, instance=zkr.Instance("me")) as config:
@@ -299,6 +363,12 @@ def test_the_news_that_a_canary_is_gone_is_confirmed_before_going_back(pair: Pai
     assert watch.must_confirm(in_force, gone), "the document has moved meanwhile: nothing is confirmed by that"
     wait_until(lambda: not watch._confirming, 5, "it has been read again")
     assert not watch.must_confirm(in_force, gone), "it is what it was: the canary was aborted"
+    assert not watch.must_confirm(in_force, in_force.look), "it runs"
+    watch._confirmed = ""
+    assert in_force.look.canary is not None
+    another = in_force.look.canary.stat._replace(czxid=in_force.look.canary.stat.czxid + 1)
+    replaced = replace(in_force.look, canary=Seen(in_force.look.canary.data, another))
+    assert watch.must_confirm(in_force, replaced), "so is it when the next one has begun"
 
 
 def test_a_canary_that_cannot_be_read_runs_nowhere_and_can_be_ended(pair: Pair, zkr_client: zkr.Client) -> None:

@@ -191,12 +191,17 @@ def test_a_validator_that_raises_is_a_refusal(zkr_client: zkr.Client, name: str)
         config.wait_for(lambda current: current.name == "fine", 10)
 
 
-def test_a_deleted_document_leaves_the_last_good_one(zkr_client: zkr.Client) -> None:
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_deleted_document_leaves_the_last_good_one(zkr_client: zkr.Client, refused: bool) -> None:  # noqa: FBT001
     first_release(zkr_client)
     with zkr.Config(zkr_client, PATH, Settings) as config:
+        if refused:
+            zkr_client.set(PATH, b"{")
+            wait_until(lambda: config.rejection is not None, 5, "it is refused")
         zkr_client.delete(PATH)
-        wait_until(lambda: not config.health().ok, 5, "the deletion is visible")
-        assert "deleted" in config.health().reason
+        wait_until(lambda: "deleted" in config.health().reason, 5, "the deletion is visible")
+        assert not config.health().ok
+        assert config.rejection is None
         assert config.version == 0
         zkr_client.create(PATH, b'{"name": "back"}')
         config.wait_for(lambda current: current.name == "back", 5)

@@ -79,6 +79,7 @@ class Reader:
         self.name = name
         self.vetoes = vetoes
         self._seen: InForce[Numbers] | None = None
+        self._before: InForce[Numbers] | None = None
         self._told: Numbers | None = None
         self._complaint = ""
         publisher = make_publisher(contest, client)
@@ -121,6 +122,8 @@ class Reader:
         if new is None or new is old:
             return
         self._seen = new
+        if new.rollout is not None and (old is None or old.rollout is None):
+            self._before = old
         self._contest.turns += 1
         if new.model.twin != new.model.number:
             self._complain(f"sees half of a release: {new.model!r}")
@@ -141,6 +144,8 @@ class Reader:
 
     def _check_step(self, old: InForce[Numbers], new: InForce[Numbers]) -> None:
         number = new.model.number
+        if new is self._before and old.rollout is not None and self.state.rejection is not None:
+            return  # what it was to replace is refused
         if new.version < old.version:
             self._complain(f"went back from version {old.version} to {new.version}")
         if self.vetoes and number % self.vetoes == 0 and number != old.model.number:
@@ -162,12 +167,18 @@ class Reader:
                 return f"does not run the canary of {trial.number}"
         elif state.rejection is not None:
             vetoed = self.vetoes and register.number % self.vetoes == 0
-            return "" if vetoed else f"refuses {register.number}"
+            return self._stays_in_canary(in_force) if vetoed else f"refuses {register.number}"
         elif (in_force.version, in_force.model.number) != (register.version, register.number):
             return f"has version {in_force.version}, and there is {register.version}"
         if state.freshness().value != "fresh":
             return f"is {state.freshness().value}"
         return self._reported()
+
+    def _stays_in_canary(self, in_force: InForce[Numbers]) -> str:
+        before = self._before
+        if in_force.rollout is None or before is None or (self.vetoes and before.model.number % self.vetoes == 0):
+            return ""
+        return f"runs the canary {in_force.rollout.id}, which has ended"
 
     def _reported(self) -> str:
         tree = self._contest.ensemble.tree

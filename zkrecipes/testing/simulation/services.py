@@ -111,6 +111,7 @@ class Service:
             client.core, publisher, Builder(publisher.drafts, self.instance), wishes, lambda: "now"
         )
         self._last: InForce[Settings] | None = None
+        self._before: InForce[Settings] | None = None
         self._newest = (-1, -1)
         self._prepared: Settings | None = None
         self._told: Settings | None = None
@@ -162,6 +163,11 @@ class Service:
         if new is None or new is self._last:
             return
         old, self._last = self._last, new
+        if new.rollout is not None and (old is None or old.rollout is None):
+            self._before = old
+        if new is self._before and self.state.rejection is not None and new.look.document is not None:
+            # Back from a canary, since what that was to replace is refused.
+            self._newest = (new.look.document.stat.czxid, new.look.document.stat.mzxid)
         self.contest.world.note(self.name, "runs %d (version %d)", new.model.number, new.version)
         self.contest.turns += 1
         number = new.model.number
@@ -220,7 +226,12 @@ class Service:
     def _trouble_refused(self, in_force: InForce[Settings] | None) -> str:
         if in_force is not None and self.started and self.state.rejection is None:
             return "it does not say that the newest document is refused"
-        return ""
+        before = self._before
+        if in_force is None or in_force.rollout is None or before is None:
+            return ""
+        if self.vetoes and before.model.number % VETOED == 0:
+            return ""
+        return f"it runs the canary {in_force.rollout.id}, which has ended"
 
     def refuses_canary(self) -> bool:
         """Whether the canary that runs is for it, and cannot be."""
