@@ -33,6 +33,9 @@ MAX_DEPTH: Final = 64
 MAX_VALUES: Final = 1_000_000
 """Values in one document, each use of a YAML anchor counted: ten lines of YAML can stand for a billion."""
 
+MAX_PATHS: Final = 100_000_000
+"""Characters of the dotted paths of all values: each has the names of what it is in."""
+
 _GZIP: Final = b"\x1f\x8b"
 _TOML_HEADER: Final = re.compile(r"^[ \t]*\[[^\],\n]*", re.MULTILINE)
 _YAML_BREAKS: Final = re.compile("[\x85\u2028\u2029\ufeff]")
@@ -163,11 +166,15 @@ _PARSERS: Final[dict[Format, Callable[[str], Any]]] = {"json": _json, "yaml": _y
 
 def _check_shape(document: Document) -> None:
     """Make sure that whoever walks through it afterwards comes to an end, and finds names that are text."""
-    waiting: list[tuple[Any, int]] = [(document, 1)]
-    values = 0
+    waiting: list[tuple[Any, int, int]] = [(document, 1, 0)]
+    values = paths = 0
     while waiting:
-        value, depth = waiting.pop()
+        value, depth, path = waiting.pop()
         values += 1
+        paths += path
+        if paths > MAX_PATHS:
+            message = "the names in the document are too long for so many values"
+            raise DocumentError(message)
         if depth > MAX_DEPTH:
             message = f"the document is nested too deeply; at most {MAX_DEPTH} levels are taken"
             raise DocumentError(message)
@@ -181,9 +188,9 @@ def _check_shape(document: Document) -> None:
                     raise DocumentError(message)
                 for key in [key for key in value if not isinstance(key, str)]:
                     value[str(key)] = value.pop(key)
-            waiting.extend((each, depth + 1) for each in value.values())
+            waiting.extend((each, depth + 1, path + len(key) + 1) for key, each in value.items())
         elif isinstance(value, list):
-            waiting.extend((each, depth + 1) for each in value)
+            waiting.extend((each, depth + 1, 0) for each in value)  # a list is one value, with one path
 
 
 def render(document: Document, format_: Format) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from zkrecipes.config_document import FORMATS, Document, DocumentError, Format, parse
-from zkrecipes.config_model import Field, ModelType, nested_fields
+from zkrecipes.config_model import Field, ModelType, leaves, nested_fields
 from zkrecipes.config_tree import meaning
 from zkrecipes.errors import ConfigRejectedError
 from zkrecipes.paths import validate_path
@@ -276,29 +276,27 @@ class _Merger:
             item = fields.get(given) if fields is not None else None
             # A field has one name in the merged document, whether a layer calls it by its name or by its alias.
             key, path = (given, f"{prefix}{given}") if item is None else (item.key, f"{prefix}{item.name}")
+            below = low.get(key)
+            nests = isinstance(value, dict) or isinstance(below, dict)
+            inner = nested_fields(item.annotation) if item is not None and nests else None
             if isinstance(value, dict) and value:
-                below = low.get(key)
                 if not isinstance(below, dict):
-                    self._forget(path)
                     below = {}
                 low[key] = below
-                self._sources.pop(path, None)  # it was an empty mapping, a leaf
-                self.lay(below, value, nested_fields(item.annotation) if item is not None else None, f"{path}.")
-            elif isinstance(value, dict) and isinstance(low.get(key), dict) and low[key]:
+                self._sources.pop(path, None)  # it was a leaf: a single value, or an empty mapping
+                self.lay(below, value, inner, f"{path}.")
+            elif isinstance(value, dict) and isinstance(below, dict) and below:
                 continue  # an empty mapping adds nothing
             else:
-                self._forget(path)
+                if isinstance(below, dict):
+                    for each in leaves(below, inner, f"{path}."):
+                        self._sources.pop(each, None)
                 low[key] = dict(value) if isinstance(value, dict) else value
                 self._sources[path] = self._label(path)
 
     def _label(self, path: str) -> str:
         """Of the variable that gave this value, or the mapping that it is in."""
         labels, place = self._part.labels, path
-        while place not in labels and "." in place:
+        while labels and place not in labels and "." in place:
             place = place.rpartition(".")[0]
         return labels.get(place, self._part.label)
-
-    def _forget(self, path: str) -> None:
-        self._sources.pop(path, None)
-        for each in [known for known in self._sources if known.startswith(f"{path}.")]:
-            del self._sources[each]

@@ -30,6 +30,9 @@ _SECRET_TYPES: Final = (pydantic.SecretStr, pydantic.SecretBytes, pydantic.Secre
 _SINGLE: Final = (str, int, float, bool, bytes, type(None), *_SECRET_TYPES)
 _SECRET_NAME: Final = re.compile(r"passw|secret|token|credential|private|api_?key|auth", re.IGNORECASE)
 _SHORTEST_SECRET: Final = 4
+_MOST_ERRORS: Final = 50
+"""What is told of one document goes into logs, and into a node."""
+_LONGEST_WORDS: Final = 500
 
 MISSING: Final = object()
 
@@ -288,16 +291,20 @@ class ModelType(Generic[M]):
         clear, masked = leaves(document, self.fields), leaves(self.masked(document), self.fields)
         # What is masked as a whole (a mapping of secrets) is one leaf, though the document has several there.
         secret = {path: value for path, value in clear.items() if masked.get(path, MASK) == MASK}
-        hidden = {text for value in secret.values() for text in _texts(value) if len(text) >= _SHORTEST_SECRET}
+        texts = {text for value in secret.values() for text in _texts(value) if len(text) >= _SHORTEST_SECRET}
+        hidden = sorted(texts, key=len, reverse=True)
+        errors = error.errors(include_url=False, include_input=False, include_context=False)
         found = []
-        for each in error.errors(include_url=False, include_input=False, include_context=False):
+        for each in errors[:_MOST_ERRORS]:
             path = self._path_of(each["loc"])
             message = each["msg"]
             if each["type"] in {"value_error", "assertion_error"} and path in secret:
                 message = "refused by the model's validator"  # whose words may quote the secret
-            for text in sorted(hidden, key=len, reverse=True):
+            for text in hidden:
                 message = message.replace(text, MASK)
-            found.append(FieldError(path, message))
+            found.append(FieldError(_shortened(path), _shortened(message)))
+        if len(errors) > _MOST_ERRORS:
+            found.append(FieldError("", f"and {len(errors) - _MOST_ERRORS} more"))
         return tuple(found)
 
     def _path_of(self, location: tuple[int | str, ...]) -> str:
@@ -308,6 +315,10 @@ class ModelType(Generic[M]):
             parts.append(str(part) if field is None else field.name)
             fields = nested_fields(field.annotation) if field is not None else None
         return ".".join(parts)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_WORDS else f"{text[:_LONGEST_WORDS]}…"
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -87,6 +87,14 @@ def test_ten_lines_that_stand_for_a_billion_values() -> None:
         parse("\n".join(lines).encode(), "yaml")
 
 
+def test_a_long_name_over_many_values() -> None:
+    """The paths of all values would have twenty gigabytes."""
+    values = ",".join(f'"{number}":1' for number in range(50_000))
+    with pytest.raises(DocumentError, match="names in the document are too long"):
+        parse(f'{{"{"x" * 400_000}": {{{values}}}}}'.encode(), "json")
+    parse(f'{{"{"x" * 400_000}": [{",".join("1" * 50_000)}]}}'.encode(), "json")
+
+
 def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
     with pytest.raises(DocumentError, match="more than"):
         text_of(gzip.compress(b" " * 200_000_000))

@@ -66,6 +66,24 @@ def test_a_value_replaces_a_mapping_and_the_other_way_round() -> None:
     assert (document, sources) == ({"below": None, "note": {"a": 1}}, {"below": "node", "note.a": "node"})
 
 
+def test_what_is_beside_a_replaced_mapping_keeps_its_source() -> None:
+    low = ranked("global", {"database": {"pool": {"size": 3, "names": []}, "pool_size": 4, "dbPort": 5}}, shared=True)
+    document, sources = merged(low, node({"database": {"pool": 1}}))
+    assert document == {"database": {"pool": 1, "pool_size": 4, "dbPort": 5}}
+    assert sources == {"database.pool": "node", "database.pool_size": "global", "database.port": "global"}
+
+
+@pytest.mark.timeout(30)
+def test_merging_takes_time_by_the_number_of_values_and_no_more() -> None:
+    """Some seconds, where the square of their number would be many minutes."""
+    names = [f"name{number}" for number in range(100_000)]
+    low = ranked("global", {"flags": {name: {"x": True} for name in names}}, shared=True)
+    _, sources = merged(low, node({"flags": dict.fromkeys(names, True)}))
+    assert sources == {f"flags.{name}": "node" for name in names}
+    _, sources = merged(node({"." * 400_000: 1}))
+    assert list(sources.values()) == ["node"]
+
+
 def test_an_empty_mapping_adds_nothing() -> None:
     low = ranked("global", {"flags": {"a": True}}, shared=True)
     assert merged(low, node({"flags": {}})) == ({"flags": {"a": True}}, {"flags.a": "global"})

@@ -218,3 +218,11 @@ def test_what_is_no_model(model: Any) -> None:
 def test_frozen() -> None:
     assert MODEL.frozen
     assert not ModelType(Inner).frozen
+
+
+def test_of_many_errors_the_first_are_told_and_how_many_there_are() -> None:
+    document = {"by_name": {f"{'n' * 1000}{number}": 1 for number in range(10_000)}}
+    errors = errors_of(document)
+    assert len(errors) == 51
+    assert errors[-1] == FieldError("", "and 9950 more")
+    assert len(str(errors)) < 51 * 1100

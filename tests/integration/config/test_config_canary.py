@@ -129,7 +129,9 @@ def test_aborted_on_a_document_that_is_refused(pair: Pair, zkr_client: zkr.Clien
     assert one.health().reason.endswith("version 0 stays")
     wait_until(lambda: told == [(1, 2), (2, 1)], 5, "there and back are told")
     wait_until(
-        lambda: [(each.version, each.canary, each.accepted) for each in two.status().instances] == [(0, None, False)] * 2,
+        lambda: (
+            [(each.version, each.canary, each.accepted) for each in two.status().instances] == [(0, None, False)] * 2
+        ),
         5,
         "it is reported",
     )
