@@ -42,12 +42,6 @@ def what_is_absent_is_the_end_of_its_segment() -> Iterator[None]:
 
 
 @mutant(MISSED, "topic")
-def the_end_of_a_segment_is_believed_though_the_low_water_has_moved() -> Iterator[None]:
-    with edited(Follower, "_step", ("and self._in_sight()", "")):
-        yield
-
-
-@mutant(MISSED, "topic")
 def watches_do_not_end_with_their_connection() -> Iterator[None]:
     with patch.object(follow_module, "_is_over", lambda call: call.failed):
         yield
