@@ -21,6 +21,11 @@ M = TypeVar("M", bound=BaseModel)
 
 OTHER_LAYOUT: Final = "is the root of a configuration in the tree layout: give layout='tree'"
 
+IS_DOCUMENT: Final = "holds a document, and has no node for each field: leave out layout='tree'"
+
+BROKEN: Final = b"not a document: "
+"""What stands for the document of nodes that make up none; then why."""
+
 NONE: Final = -1
 """As the expected version: there must be no document."""
 
@@ -156,20 +161,30 @@ class Drafts(Generic[M]):
             found += ", of a document that was deleted and made again"
         differences = self.diff(head.data, draft.document)
         shown = "".join(f"\n  {each}" for each in differences[:20]) or " nothing"
+        if len(differences) > 20:  # noqa: PLR2004 - what fits on a screen
+            shown += f"\n  and {len(differences) - 20} more"
         message = (
             f"{self.label} {found}, not {wanted} as expected: read it and decide again. From what is "
             f"there to what was to be published:{shown}"
         )
         raise ConflictError(message, path=self.label, expected=expected, actual=head.version)
 
-    def check_layout(self, raw: bytes | None) -> None:
-        """Refuse to replace the root of a tree by a document, which would leave the tree's fields behind.
+    def check_layout(self, raw: bytes | None, nodes: Mapping[str, bytes]) -> None:
+        """Refuse to replace the root of a tree by a document, which would leave the tree's fields behind; or the reverse.
 
         Raises:
-            ForeignNodeError: It is the root of a tree.
+            ForeignNodeError: It is in the other layout.
         """
-        if raw is not None and digest_of(raw) is not None:
+        if raw is None:
+            return
+        if not self._tree and digest_of(raw) is not None:
             raise ForeignNodeError(f"{self.label} {OTHER_LAYOUT}", path=self.label)  # noqa: EM102, TRY003
+        if self._tree and not nodes and self._is_document(raw):
+            raise ForeignNodeError(f"{self.label} {IS_DOCUMENT}", path=self.label)  # noqa: EM102, TRY003
+
+    def _is_document(self, root: bytes) -> bool:
+        """Whether the root of what should be a tree is none. Some tools put other data there, such as an address."""
+        return bool(root) and digest_of(root) is None and bool(self.known(root))
 
     def parsed(self, raw: bytes) -> Document:
         """What the document node says.
@@ -179,14 +194,18 @@ class Drafts(Generic[M]):
         """
         if not self._tree and digest_of(raw) is not None:
             raise DocumentError(f"the node {OTHER_LAYOUT}")  # noqa: EM102, TRY003
+        if self._tree and raw.startswith(BROKEN):
+            raise DocumentError(raw.removeprefix(BROKEN).decode())
         return parse(raw, self.format)
 
-    def assembled(self, nodes: Mapping[str, bytes]) -> bytes:
+    def assembled(self, root: bytes, nodes: Mapping[str, bytes]) -> bytes:
         """The document that the nodes of a tree make up; a broken node makes a broken document."""
+        if not nodes and self._is_document(root):
+            return BROKEN + f"the node {IS_DOCUMENT}".encode()
         try:
             return render(from_nodes(nodes, self.model.fields), "json").encode()
         except (DocumentError, ValueError) as error:
-            return f"not a document: {error}".encode()
+            return BROKEN + str(error).encode()
 
     def known(self, raw: bytes | None) -> Document:
         """A document for comparing; empty if it is none."""

@@ -174,10 +174,11 @@ class Publisher(Generic[M]):
     def _head(self, deadline: Deadline) -> Script[Head]:
         head: Head = yield self.store.head(deadline)
         if head.branches is None:
-            self.drafts.check_layout(head.data)
+            self.drafts.check_layout(head.data, {})
             return head
         nodes = {path: data for path, (data, _) in head.branches.items()}
-        return replace(head, data=self.drafts.assembled(nodes))
+        self.drafts.check_layout(head.data, nodes)
+        return replace(head, data=self.drafts.assembled(b"", nodes))
 
     def _changed(self, head: Head, draft: Draft) -> tuple[str, ...]:
         return self.drafts.model.changed(self.drafts.known(head.data), draft.document)

@@ -121,7 +121,7 @@ class Sight:
             return look
         nodes = {path: seen.data for path, seen in look.branches.items()}
         if digest_of(look.document.data) == digest(nodes.items()):
-            return replace(look, document=Seen(self._assembled(nodes), look.document.stat))
+            return replace(look, document=Seen(self._assembled(b"", nodes), look.document.stat))
         with self._core.runtime.lock:
             read = self._read
             if read is None or read[0] != look.fingerprint:
@@ -133,7 +133,7 @@ class Sight:
         if head.stat is None or head.branches is None:
             return None  # deleted since; the mirror tells
         nodes = {path: data for path, (data, _) in head.branches.items()}
-        return replace(look, document=Seen(self._assembled(nodes), head.stat))
+        return replace(look, document=Seen(self._assembled(head.data or b"", nodes), head.stat))
 
     async def _read_whole(self, fingerprint: Fingerprint) -> None:
         session = self._core.session

@@ -199,3 +199,27 @@ def test_a_tree_is_no_document(zkr_client: zkr.Client) -> None:
     with pytest.raises(zkr.ConfigRejectedError, match="layout='tree'"):
         config.start(5)
     assert nodes(zkr_client)["database/pool_size"] == b"1"
+
+
+def test_a_document_is_no_tree(zkr_client: zkr.Client) -> None:
+    """Nothing of it would be read, and publishing would leave its readers with a digest."""
+    zkr.ConfigReleases(zkr_client, PATH, Settings).publish(settings(3).model_dump_json())
+    before = zkr_client.get(PATH).value
+    with pytest.raises(zkr.ConfigRejectedError, match="leave out layout='tree'"):
+        tree(zkr_client).start(5)
+    for verb in (lambda: tree(zkr_client).publish(settings(2)), lambda: tree(zkr_client).history()):
+        with pytest.raises(zkr.ForeignNodeError, match="leave out layout='tree'"):
+            verb()
+    assert zkr_client.get(PATH).value == before
+    zkr_client.set(PATH, b"192.168.0.7")  # what Curator puts into a node that it makes
+    tree(zkr_client).publish(settings(2))
+
+
+def test_a_node_that_is_no_text_is_told_with_its_path(zkr_client: zkr.Client) -> None:
+    tree(zkr_client).publish(settings(2))
+    with tree(zkr_client) as config:
+        zkr_client.set(f"{PATH}/name", b"\xff")
+        wait_until(lambda: config.rejection is not None, 5, "it is refused")
+        assert "the node name is no UTF-8 text" in config.health().reason
+        zkr_client.set(f"{PATH}/name", b"text")
+        config.wait_for(lambda current: current.name == "text", 5)
