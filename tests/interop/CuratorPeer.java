@@ -156,6 +156,12 @@ public final class CuratorPeer {
                 return handOffs(command, path);
             case "bench.failover":
                 return failover(command, path);
+            case "counter.long":
+            case "counter.int":
+            case "counter.next":
+            case "counter.shared":
+            case "counter.value":
+                return Counters.obey(command, client(command));
             default:
                 return caches.obey(command, client(command));
         }

@@ -38,7 +38,7 @@ PACKAGES: Final = "default-jdk-headless libcurator-recipes-java"
 _JARS: Final = Path("/usr/share/java")
 # The manifests of Debian's jars name the jars that they need in turn. slf4j-nop keeps Curator's log quiet.
 _NEEDED: Final = ("curator-recipes.jar", "zookeeper.jar", "jackson-databind.jar", "slf4j-nop.jar")
-_SOURCES: Final = tuple(Path(__file__).with_name(name) for name in ("CuratorPeer.java", "Caches.java"))
+_SOURCES: Final = tuple(Path(__file__).with_name(name) for name in ("CuratorPeer.java", "Caches.java", "Counters.java"))
 _ANSWER_LIMIT: Final = 30.0
 _END_LIMIT: Final = 5.0
 
@@ -81,6 +81,7 @@ class _Result(BaseModel):
     done: bool = False
     nodes: list[_Node] = []
     events: list[str] = []
+    values: list[int] = []
 
 
 class _Answer(BaseModel):
