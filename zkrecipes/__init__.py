@@ -28,6 +28,7 @@ from zkrecipes.errors import (
     NotEmptyError,
     OutcomeUnknownError,
     PayloadTooLargeError,
+    QueueFullError,
     SubscriptionBusyError,
     TransactionError,
     UnavailableError,
@@ -42,6 +43,7 @@ from zkrecipes.observe import Observer
 from zkrecipes.operations import Node
 from zkrecipes.port import Acl, Kind, Stat, State
 from zkrecipes.pubsub import LatestTopic, Message, Position, Retention, Subscriber, Subscription, Topic
+from zkrecipes.queue import Claim, ClaimBatch, Consumer, ItemId, Queue
 
 if TYPE_CHECKING:
     from zkrecipes.client import Client, Transaction, connect
@@ -81,6 +83,8 @@ __all__ = [
     "Change",
     "Changes",
     "ChildrenListener",
+    "Claim",
+    "ClaimBatch",
     "ClaimLostError",
     "Client",
     "ClosedError",
@@ -90,6 +94,7 @@ __all__ = [
     "ConfigRejectedError",
     "ConfigReleases",
     "ConflictError",
+    "Consumer",
     "Contender",
     "Counter",
     "CounterOverflowError",
@@ -115,6 +120,7 @@ __all__ = [
     "Instance",
     "InstanceStatus",
     "IntCodec",
+    "ItemId",
     "JsonCodec",
     "Kind",
     "LatestTopic",
@@ -138,6 +144,8 @@ __all__ = [
     "Overrides",
     "PayloadTooLargeError",
     "Position",
+    "Queue",
+    "QueueFullError",
     "RLock",
     "Registration",
     "Rejection",

@@ -18,6 +18,7 @@ ZkRecipesError
 ├── ForeignNodeError                          the path holds nodes that another recipe made
 ├── DecodeError · PayloadTooLargeError
 ├── CounterOverflowError (also OverflowError) the counter's layout does not hold the number; nothing was written
+├── QueueFullError                            the queue holds as many items as it may
 ├── ConfigRejectedError                       a configuration document does not parse or validate
 ├── GapError                                  messages were removed before they were read
 ├── VetoError                                 raised by a callback that does not agree to a change
@@ -59,6 +60,7 @@ __all__ = [
     "NotEmptyError",
     "OutcomeUnknownError",
     "PayloadTooLargeError",
+    "QueueFullError",
     "SubscriptionBusyError",
     "TransactionError",
     "UnavailableError",
@@ -243,6 +245,10 @@ class CounterOverflowError(ZkRecipesError, OverflowError):
         self.value = value
         self.low = low
         self.high = high
+
+
+class QueueFullError(ZkRecipesError):
+    """The queue holds as many items as it may; nothing was stored. Consume faster, put later, or raise `max_size`."""
 
 
 class ConfigRejectedError(ZkRecipesError):

@@ -122,6 +122,7 @@ class Hold:
         over: Done when the hold ends otherwise than by release.
         born: When it was won.
         watched: Whether a watch stands on the node.
+        undo: How it is given up, where that is not the removal of its node.
     """
 
     __slots__ = (
@@ -134,6 +135,7 @@ class Hold:
         "released",
         "session_id",
         "token",
+        "undo",
         "version",
         "watched",
     )
@@ -152,6 +154,7 @@ class Hold:
         self.ended: LostReason | None = None
         self.released = False
         self.watched = False
+        self.undo: Callable[[], None] | None = None
 
     @property
     def valid(self) -> bool:
@@ -234,11 +237,17 @@ class Grip:
 
     async def release(self) -> None:
         """Let go; the second time, nothing happens."""
-        if not self.released:
-            reason = self.hold.reason
-            if reason is not None:
-                # Told before the release, so that who looks afterwards still learns that the hold had been lost.
-                self.lost.fire(reason)
-            self.released = True
-            self.hold.over.remove_waiter(self._over)
+        if self.finish():
             await self._let_go(self)
+
+    def finish(self) -> bool:
+        """Nothing is held any more, and nothing is left to be let go; whether it was held until now."""
+        if self.released:
+            return False
+        reason = self.hold.reason
+        if reason is not None:
+            # Told before the release, so that who looks afterwards still learns that the hold had been lost.
+            self.lost.fire(reason)
+        self.released = True
+        self.hold.over.remove_waiter(self._over)
+        return True

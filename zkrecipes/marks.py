@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, final
 
 from zkrecipes.calls import Unsettled
@@ -53,11 +53,13 @@ class Committed:
         answers: Of its operations, in order; None where the reply was lost, and the mark told that it was applied.
         zxid: Of the transaction: the czxid of all that it created, the mzxid of all that it set.
         time: The server's time of the transaction, in ms since 1970.
+        session_id: In which it was applied: the owner of what it has made ephemeral.
     """
 
     answers: tuple[Any, ...] | None
     zxid: int
     time: int
+    session_id: int = field(default=0, compare=False)
 
 
 @final
@@ -169,7 +171,7 @@ class Marks:
         self._free.append(mark)
         stat: Stat = answers[-1]
         self._core.server_time.saw(stat.mtime)
-        return Committed(answers[: len(operations)], stat.mzxid, stat.mtime)
+        return Committed(answers[: len(operations)], stat.mzxid, stat.mtime, mark.attempt.session_id)
 
     async def _answers(
         self, multi: Multi, mark: _Mark, deadline: Deadline, also: Callable[[], None] | None
@@ -231,7 +233,7 @@ class Marks:
             if data != value:
                 return None
             mark.made = True
-            return Committed(None, stat.mzxid, stat.mtime)
+            return Committed(None, stat.mzxid, stat.mtime, mark.attempt.session_id)
 
     def _unknown(self) -> OutcomeUnknownError:
         message = (

@@ -228,6 +228,9 @@ class Nodes:
             self.remove(attempt)
 
     def _remove_given_up(self, hold: Hold) -> None:
+        if hold.undo is not None:
+            hold.undo()
+            return
         trace = _Trace(hold.session_id, "", "", hold.path)
         self._reap(trace)
 

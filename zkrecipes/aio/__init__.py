@@ -10,6 +10,7 @@ from zkrecipes.aio.handle import Handle, Opening, Signal
 from zkrecipes.aio.listener import Changes, ChildrenListener, NodeListener, TreeListener
 from zkrecipes.aio.lock import Lock, LockHandle, RLock
 from zkrecipes.aio.pubsub import LatestTopic, Message, Subscription, Topic
+from zkrecipes.aio.queue import Claim, ClaimBatch, Consumer, Queue
 
 if TYPE_CHECKING:
     from zkrecipes.aio.config import Config, ConfigReleases
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Changes",
     "ChildrenListener",
+    "Claim",
+    "ClaimBatch",
     "Client",
     "Config",
     "ConfigReleases",
+    "Consumer",
     "Counter",
     "Election",
     "Handle",
@@ -32,6 +36,7 @@ __all__ = [
     "NodeListener",
     "Observation",
     "Opening",
+    "Queue",
     "RLock",
     "SharedValue",
     "Signal",

@@ -1,0 +1,250 @@
+"""One queue as the shells for threads and asyncio use it: arguments checked, algorithms put together. Driver-free."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, NewType, final
+
+from zkrecipes.core import DEFAULT, Core, DefaultTimeout
+from zkrecipes.dedup import Dedup
+from zkrecipes.errors import AcquireTimeoutError, DecodeError
+from zkrecipes.flow import Pending
+from zkrecipes.hold import Registration, checked_callback
+from zkrecipes.patience import Patience
+from zkrecipes.queue_claim import Claims, Held
+from zkrecipes.queue_layout import Record, checked_headers, checked_priority
+from zkrecipes.queue_put import Putter
+from zkrecipes.queue_shelves import Shelves, shelves_of
+from zkrecipes.queue_take import Taker
+from zkrecipes.queue_view import View
+from zkrecipes.timing import Timeout, to_seconds
+
+__all__ = ["ItemId", "Outbox", "QueueRecipe", "checked_count"]
+
+logger = logging.getLogger("zkrecipes.queue")
+
+ItemId = NewType("ItemId", str)
+"""What a put returns: it names the item for ever, wherever it is moved."""
+
+SMALLEST_SEGMENT: Final = 2
+
+
+@final
+class Trouble:
+    """What could not be served, told once each: to the log, and to callbacks. One a client and queue."""
+
+    def __init__(self, core: Core, label: str) -> None:
+        self._core = core
+        self._label = label
+        self._told: dict[str, bool] = {}
+        self._callbacks: list[Callable[[Exception], Any]] = []
+
+    def foreign(self, path: str) -> None:
+        """A node that is none of ours."""
+        shown = path.removeprefix(self._core.namespace)
+        message = f"{shown} is no node of the queue {self._label}: somebody else has made it. It is left alone"
+        self.report(path, DecodeError(message, path=shown))
+
+    def report(self, path: str, error: Exception) -> None:
+        """Something that cannot be served."""
+        if path in self._told:
+            return
+        self._told[path] = True
+        logger.warning("%s: %s", self._label, error)
+        self.tell(error)
+
+    def tell(self, error: Exception) -> None:
+        """Call the callbacks, off the step lock."""
+        for callback in self._callbacks:
+            self._core.runtime.dispatch(callback, partial(callback, error))
+
+    def on_error(self, callback: Callable[[Exception], Any]) -> Registration:
+        """Register a callback."""
+        checked_callback(callback)
+        with self._core.runtime.lock:
+            self._callbacks.append(callback)
+        return Registration(lambda: self._forget(callback))
+
+    def _forget(self, callback: Callable[[Exception], Any]) -> None:
+        with self._core.runtime.lock:
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
+
+
+@final
+class QueueRecipe:
+    """The algorithms, for every driver. Arguments as of Queue."""
+
+    def __init__(
+        self,
+        core: Core,
+        path: str,
+        *,
+        max_size: int | None = None,
+        on_full: str = "refuse",
+        max_attempts: int | None = None,
+        backoff: object = None,
+        visibility: Timeout = None,
+        dedup_window: Timeout = 600.0,
+        segment_size: int = 500,
+    ) -> None:
+        self.core = core
+        self.label = path
+        self.max_size = None if max_size is None else checked_count("max_size", max_size)
+        if on_full not in {"refuse", "wait"}:
+            message = f"on_full must be 'refuse' or 'wait', not {on_full!r}"
+            raise ValueError(message)
+        self.on_full = on_full
+        self.max_attempts = None if max_attempts is None else checked_count("max_attempts", max_attempts)
+        if backoff is not None and not callable(backoff):
+            message = f"backoff must be a tenacity wait object or a callable(attempt), not {type(backoff).__name__}"
+            raise TypeError(message)
+        self._backoff: Any = backoff
+        self.visibility = None if visibility is None else to_seconds(visibility, "visibility")
+        window = to_seconds(dedup_window, "dedup_window")
+        if not 0 < window < 10**9:
+            message = f"dedup_window must be more than 0 seconds, and less than 30 years, not {window}"
+            raise ValueError(message)
+        if checked_count("segment_size", segment_size) < SMALLEST_SEGMENT:
+            message = f"segment_size must be at least {SMALLEST_SEGMENT}, not {segment_size}"
+            raise ValueError(message)
+        full = core.path(path)
+        self.shelves: Shelves = shelves_of(core, full, path)
+        self.trouble: Trouble = self._shared("trouble", full, lambda: Trouble(core, path))
+        view: View = self._shared("view", full, lambda: View(core, self.shelves, self.trouble.foreign))
+        dedup = Dedup(core, f"{full}/ids", window, self.shelves.marks, path)
+        self.putter = Putter(core, self.shelves, segment_size, dedup)
+        self.claims = Claims(core, self.shelves, self.putter, self.max_attempts, view.returned)
+        self._taker = Taker(core, self.shelves, view, self.claims, self.trouble.report)
+
+    def _shared(self, what: str, path: str, make: Callable[[], Any]) -> Any:
+        key = (f"queue {what}", path)
+        with self.core.runtime.lock:
+            if key not in self.core.shared:
+                self.core.shared[key] = make()
+            return self.core.shared[key]
+
+    # --- puts ---------------------------------------------------------------------------------------------------------
+
+    def records(
+        self, payloads: Sequence[bytes], priority: int, delay: Timeout, headers: Mapping[str, str] | None
+    ) -> list[Record]:
+        """New items, checked."""
+        checked_priority(priority)
+        seconds = to_seconds(0.0 if delay is None else delay, "delay")
+        checked = checked_headers(headers)
+        return [self.putter.record(payload, priority, seconds, checked) for payload in payloads]
+
+    async def put(
+        self, records: Sequence[Record], dedup_id: str | None, timeout: Timeout | DefaultTimeout
+    ) -> list[ItemId]:
+        """Store items, all or none."""
+        if not records:
+            return []
+        return [ItemId(id_) for id_ in await self.putter.put(records, dedup_id, self.core.deadline(timeout))]
+
+    # --- takes --------------------------------------------------------------------------------------------------------
+
+    async def take(self, want: int, timeout: Timeout, cancelled: Pending[None] | None = None) -> list[Held]:
+        """Claim up to so many items."""
+        return await self._taker.take(want, Patience.of(timeout, self.core.runtime.now(), cancelled))
+
+    async def try_take(self, want: int, timeout: Timeout) -> list[Held]:
+        """Like take, but empty if there is none."""
+        try:
+            return await self.take(want, timeout)
+        except AcquireTimeoutError:
+            return []
+
+    def delay_after(self, attempt: int) -> float:
+        """Seconds until the next attempt, as the user's backoff says. User code: not under the step lock."""
+        if self._backoff is None:
+            return 0.0
+        from zkrecipes.settings import Retry  # noqa: PLC0415 - brings in tenacity, which few need
+
+        if hasattr(self._backoff, "__radd__"):
+            return max(0.0, float(Retry(wait=self._backoff).pause(attempt, 0.0) or 0.0))
+        return max(0.0, float(self._backoff(attempt)))
+
+    async def acknowledge(self, held: Held, timeout: Timeout | DefaultTimeout) -> None:
+        """Acknowledge one claim, and wait for it."""
+        [error] = await self.claims.acknowledge([held], self.core.deadline(timeout))
+        if error is not None:
+            raise error
+
+    async def acknowledge_all(
+        self, claims: Sequence[Held], timeout: Timeout | DefaultTimeout
+    ) -> list[Exception | None]:
+        """Acknowledge several, in one transaction as far as they are still ours; what became of each."""
+        return await self.claims.acknowledge(claims, self.core.deadline(timeout))
+
+    def put_off(self, id_: str, error: DecodeError) -> None:
+        """An item did not decode: it is reported, and served again later."""
+        logger.warning("Item %s of %s is put off: %s", id_, self.label, error)
+        self.trouble.tell(error)
+
+    async def give_up(self, held: Held, delay: float, error: str, timeout: Timeout | DefaultTimeout) -> None:
+        """Give one back after a failure."""
+        await self.claims.give_up(held, delay, error, self.core.deadline(timeout))
+
+
+@final
+class Outbox:
+    """Acknowledgements of one consumer, sent together: what ends while one is on its way goes with the next.
+
+    Attributes:
+        errors: Of acknowledgements that failed, to be told at the next step of the consumer.
+    """
+
+    def __init__(self, recipe: QueueRecipe) -> None:
+        self._recipe = recipe
+        self._waiting: list[Held] = []
+        self._sending: Pending[None] = Pending.of(None)
+        self.errors: deque[Exception] = deque()
+
+    def add(self, held: Held) -> None:
+        """Acknowledge it soon. Under the step lock."""
+        self._recipe.claims.check(held)
+        self._waiting.append(held)
+        if self._sending.done:
+            self._sending = self._recipe.core.runtime.spawn(self._send(), f"acknowledge items of {self._recipe.label}")
+
+    async def _send(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            deadline = self._recipe.core.deadline(DEFAULT)
+            results = await self._recipe.claims.acknowledge(batch, deadline)
+            for held, error in zip(batch, results, strict=True):
+                if error is not None:
+                    self.errors.append(error)
+                    await held.grip.release()
+
+    async def flush(self) -> None:
+        """Wait until all are settled, and raise the first error."""
+        while not self._sending.done:
+            await self._sending
+        self.check()
+
+    def check(self) -> None:
+        """Raise what has failed, one at a time."""
+        if self.errors:
+            raise self.errors.popleft()
+
+
+def checked_count(name: str, value: int) -> int:
+    """Check a number of things.
+
+    Raises:
+        TypeError: It is no int.
+        ValueError: It is less than 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        message = f"{name} must be an int, not {type(value).__name__}"
+        raise TypeError(message)
+    if value < 1:
+        message = f"{name} must be at least 1, not {value}"
+        raise ValueError(message)
+    return value
