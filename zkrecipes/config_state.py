@@ -335,7 +335,7 @@ class ConfigState(Force[M]):
             self.callbacks.tell(change)
 
     def _leave_canary(self) -> ConfigChange[M] | None:
-        """A canary has ended, and the document is refused: back to what was in force before it, unless that is vetoed."""
+        """A canary has ended, and the document is refused: back to what was in force before, unless that is vetoed."""
         old, before = self.in_force, self._before
         if old is None or old.rollout is None or before is None:
             return None
