@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import statistics
 import struct
 import threading
 import time
@@ -17,10 +18,23 @@ import zkrecipes as zkr
 from tests.interop.peer import CuratorPeer, PeerError, missing
 from zkrecipes.testing.raw import EPHEMERAL, SEQUENCE, RawClient, create_payload, text
 
-__all__ = ["TICK", "Bench", "contend", "kazoo_cycle", "our_cycle", "raw_client", "raw_cycle", "repeat", "set_payload"]
+__all__ = [
+    "TICK",
+    "Bench",
+    "contend",
+    "kazoo_cycle",
+    "our_cycle",
+    "raw_client",
+    "raw_cycle",
+    "repeat",
+    "round_trip",
+    "set_payload",
+]
 
 TICK: Final = 1.0
 """The server's tickTime, in seconds."""
+
+_ROUND_TRIPS: Final = 200
 
 _WARM_UP: Final = 2.0
 """Java compiles what is used often while it runs: a cold peer is three times slower. In seconds."""
@@ -95,6 +109,16 @@ def raw_cycle(client: RawClient, parent: str) -> None:
     client.call("delete", created.body + struct.pack(">i", -1))
 
 
+def round_trip(raw: RawClient) -> float:
+    """Median raw round trip, in milliseconds."""
+    times: list[float] = []
+    for _ in range(_ROUND_TRIPS):
+        start = time.monotonic()
+        raw.exists("/")
+        times.append(time.monotonic() - start)
+    return statistics.median(times) * 1000
+
+
 def set_payload(path: str, data: bytes) -> bytes:
     """The body of a setData request, whatever the version."""
     return text(path) + text(data) + struct.pack(">i", -1)
@@ -121,7 +145,7 @@ def kazoo_cycle(client: KazooClient, path: str) -> Callable[[], None]:
     return cycle
 
 
-def repeat(cycle: Callable[[], None], seconds: float) -> float:
+def repeat(cycle: Callable[[], object], seconds: float) -> float:
     """Do the cycle for that long; how often per second."""
     start = time.monotonic()
     done = 0

@@ -1,4 +1,4 @@
-"""Processes that contend for a lock, and a leader that is killed.
+"""Processes that contend for a lock or consume a queue, and a leader that is killed.
 
 The children talk to the parent through a pipe and end when it closes, so that none outlives the benchmark.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
@@ -19,7 +20,7 @@ from kazoo.client import KazooClient
 import zkrecipes as zkr
 from benchmarks.bench import Bench, contend, kazoo_cycle, our_cycle
 
-__all__ = ["ContendingProcesses", "KilledLeader"]
+__all__ = ["ConsumingProcesses", "ContendingProcesses", "KilledLeader", "consume"]
 
 _START_LIMIT: Final = 30.0
 _END_LIMIT: Final = 10.0
@@ -136,6 +137,74 @@ class ContendingProcesses:
         for child in self._children:
             child.send(seconds)
         return sum(child.receive(seconds + _START_LIMIT) for child in self._children)
+
+
+def consume(queue: zkr.Queue, prefetch: int, *, items: int | None = None, seconds: float = _START_LIMIT) -> int:
+    """Take and acknowledge so many items, or for so many seconds; how many it were."""
+    done = 0
+    with queue.consume(prefetch) as claims:
+        # Where there are too few items, it ends all the same.
+        end = threading.Timer(seconds + _END_LIMIT, claims.close)
+        end.start()
+        start = time.monotonic()
+        try:
+            for claim in claims:
+                with claim:
+                    done += 1
+                if done == items or time.monotonic() - start > seconds:
+                    break
+        finally:
+            end.cancel()
+    return done
+
+
+def _consumer(pipe: Connection, hosts: str, path: str, prefetch: int) -> None:
+    """Consume for as many seconds as the parent says, and tell the rate; again until the pipe closes."""
+    with zkr.connect(hosts) as client:
+        queue = zkr.Queue(client, path)
+        pipe.send(0.0)
+        while (seconds := _next(pipe)) is not None:
+            start = time.monotonic()
+            done = consume(queue, prefetch, seconds=seconds)
+            pipe.send(done / (time.monotonic() - start))
+
+
+@final
+class ConsumingProcesses:
+    """Some processes that consume one queue. Use it in a `with` block.
+
+    Args:
+        hosts: The server.
+        path: The queue.
+        processes: How many.
+        prefetch: Of each.
+    """
+
+    def __init__(self, hosts: str, path: str, processes: int, prefetch: int) -> None:
+        self._arguments = (hosts, path, prefetch)
+        self._count = processes
+        self._stack = ExitStack()
+        self._children: list[_Child] = []
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for _ in range(self._count):
+                child = _Child(_consumer, *self._arguments)
+                stack.callback(child.end)
+                self._children.append(child)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def rates(self, seconds: float) -> list[float]:
+        """Consume for that long; items per second of each."""
+        for child in self._children:
+            child.send(seconds)
+        return [child.receive(seconds + _START_LIMIT) for child in self._children]
 
 
 def _leader(pipe: Connection, who: str, hosts: str, path: str, session_timeout: float) -> None:

@@ -13,15 +13,13 @@ from typing import Final, NamedTuple
 from kazoo.client import KazooClient
 
 import zkrecipes as zkr
-from benchmarks.bench import TICK, Bench, raw_client
+from benchmarks.bench import TICK, Bench, raw_client, round_trip
 from benchmarks.harness import Limit, Measure, Unit, entry
 from benchmarks.processes import KilledLeader
-from zkrecipes.testing.raw import RawClient
 
 _SESSION: Final = 4.0
 _SETTLE: Final = 0.01  # from the appearance of the waiter's node until its watch is set
 _LIMIT: Final = 20.0
-_ROUND_TRIPS: Final = 200
 
 
 class Taken(NamedTuple):
@@ -130,16 +128,6 @@ def _take_over(observer: KazooClient, path: str, takers: tuple[Take, Take], samp
     return statistics.median(times) * 1000
 
 
-def _round_trip(raw: RawClient) -> float:
-    """Median raw round trip, in milliseconds."""
-    times: list[float] = []
-    for _ in range(_ROUND_TRIPS):
-        start = time.monotonic()
-        raw.exists("/")
-        times.append(time.monotonic() - start)
-    return statistics.median(times) * 1000
-
-
 _TWO_ROUND_TRIPS: Final = Limit(
     "ours", lambda medians: 2 * medians["raw round trip"] + 2.0, "two raw round trips + 2 ms"
 )
@@ -154,7 +142,7 @@ def take_over_resign(bench: Bench, stack: ExitStack) -> dict[str, Measure]:
     ours = tuple(_our_election(stack.enter_context(zkr.connect(bench.hosts)), path) for _ in range(2))
     kazoo = tuple(_kazoo_election(bench.kazoo(stack), theirs) for _ in range(2))
     measures: dict[str, Measure] = {
-        "raw round trip": lambda: _round_trip(raw),
+        "raw round trip": lambda: round_trip(raw),
         "ours": lambda: _take_over(observer, path, (ours[0], ours[1]), bench.samples),
         "kazoo": lambda: _take_over(observer, theirs, (kazoo[0], kazoo[1]), bench.samples),
     }
@@ -173,7 +161,7 @@ def take_over_release(bench: Bench, stack: ExitStack) -> dict[str, Measure]:
     ours = tuple(_our_lock(stack.enter_context(zkr.connect(bench.hosts)), path) for _ in range(2))
     kazoo = tuple(_kazoo_lock(bench.kazoo(stack), theirs) for _ in range(2))
     return {
-        "raw round trip": lambda: _round_trip(raw),
+        "raw round trip": lambda: round_trip(raw),
         "ours": lambda: _take_over(observer, path, (ours[0], ours[1]), bench.samples),
         "kazoo": lambda: _take_over(observer, theirs, (kazoo[0], kazoo[1]), bench.samples),
     }

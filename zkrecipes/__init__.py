@@ -43,7 +43,7 @@ from zkrecipes.observe import Observer
 from zkrecipes.operations import Node
 from zkrecipes.port import Acl, Kind, Stat, State
 from zkrecipes.pubsub import LatestTopic, Message, Position, Retention, Subscriber, Subscription, Topic
-from zkrecipes.queue import Claim, ClaimBatch, Consumer, ItemId, Queue
+from zkrecipes.queue import Claim, ClaimBatch, Consumer, ItemId, Queue, QueuedItem, QueueStats
 
 if TYPE_CHECKING:
     from zkrecipes.client import Client, Transaction, connect
@@ -146,6 +146,8 @@ __all__ = [
     "Position",
     "Queue",
     "QueueFullError",
+    "QueueStats",
+    "QueuedItem",
     "RLock",
     "Registration",
     "Rejection",

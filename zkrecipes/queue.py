@@ -31,15 +31,16 @@ from zkrecipes.errors import CancelledError, ClosedError, DecodeError, ZkRecipes
 from zkrecipes.flow import Pending
 from zkrecipes.handle import core_of
 from zkrecipes.hold import Registration
+from zkrecipes.queue_admin import Entry, QueueStats
 from zkrecipes.queue_claim import Held
-from zkrecipes.queue_handles import Claim, ClaimBatch
+from zkrecipes.queue_handles import Claim, ClaimBatch, QueuedItem
 from zkrecipes.queue_recipe import ItemId, Outbox, QueueRecipe, checked_count
 from zkrecipes.timing import Timeout
 
 if TYPE_CHECKING:
     from zkrecipes.client import Client
 
-__all__ = ["Claim", "ClaimBatch", "Consumer", "ItemId", "Queue"]
+__all__ = ["Claim", "ClaimBatch", "Consumer", "ItemId", "Queue", "QueueStats", "QueuedItem"]
 
 T = TypeVar("T", default=bytes)
 
@@ -277,6 +278,35 @@ class Queue(Generic[T]):
             prefetch: Items that are claimed in one go; those not handed out yet are claimed by us meanwhile.
         """
         return Consumer(self._client, self, self._recipe, checked_count("prefetch", prefetch))
+
+    def stats(self, *, timeout: Timeout | DefaultTimeout = DEFAULT) -> QueueStats:
+        """How it stands. Others put and take meanwhile: it is no picture of one moment."""
+        return self._client.run(self._recipe.stats(timeout))
+
+    def peek(self, n: int = 1, *, timeout: Timeout | DefaultTimeout = DEFAULT) -> list[QueuedItem[T]]:
+        """Look at the first `n` items that nobody has claimed, in the order in which they are served."""
+        return self._queued(self._client.run(self._recipe.peek(n, timeout)))
+
+    def purge(self, *, timeout: Timeout | DefaultTimeout = DEFAULT) -> int:
+        """Delete what waits and what is delayed, but nothing that is claimed, and no dead letter; how many it were."""
+        return self._client.run(self._recipe.purge(timeout))
+
+    def dead_letters(self, *, timeout: Timeout | DefaultTimeout = DEFAULT) -> list[QueuedItem[T]]:
+        """What nobody could do, the oldest first."""
+        return self._queued(self._client.run(self._recipe.dead_letters(timeout)))
+
+    def redrive(self, ids: Iterable[str] | None = None, *, timeout: Timeout | DefaultTimeout = DEFAULT) -> int:
+        """Put dead letters back at the end of the line, as if never attempted: these, or all; how many it were.
+
+        Raises:
+            UnavailableError: No server answered in time; some may have been put back. It is safe to repeat.
+            OutcomeUnknownError: Some may have been put back. It is safe to repeat.
+        """
+        return self._client.run(self._recipe.redrive(ids, timeout))
+
+    def _queued(self, entries: list[Entry]) -> list[QueuedItem[T]]:
+        namespace = self._recipe.core.namespace
+        return [QueuedItem(entry, self._codec, entry.path.removeprefix(namespace)) for entry in entries]
 
     def on_error(self, callback: Callable[[Exception], object]) -> Registration:
         """Call `callback(error)` for what cannot be served: foreign nodes, damaged ones, what does not decode."""

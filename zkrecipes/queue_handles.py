@@ -13,6 +13,7 @@ from zkrecipes.codec import Codec, decoded
 from zkrecipes.core import DEFAULT, DefaultTimeout
 from zkrecipes.errors import ClaimLostError, UnavailableError, ZkRecipesError
 from zkrecipes.handle import Handle, HandleState
+from zkrecipes.queue_admin import Entry
 from zkrecipes.queue_claim import Held, error_text
 from zkrecipes.queue_recipe import ItemId, Outbox, QueueRecipe
 from zkrecipes.timing import Timeout, to_seconds
@@ -20,11 +21,52 @@ from zkrecipes.timing import Timeout, to_seconds
 if TYPE_CHECKING:
     from zkrecipes.client import Client
 
-__all__ = ["Claim", "ClaimBatch", "ClaimState"]
+__all__ = ["Claim", "ClaimBatch", "ClaimState", "QueuedItem"]
 
 T = TypeVar("T", default=bytes)
 
 logger = logging.getLogger("zkrecipes.queue")
+
+
+@final
+class QueuedItem(Generic[T]):
+    """An item that was looked at, and is not claimed for that: one that waits, or a dead letter.
+
+    Attributes:
+        id: What the put returned.
+        priority: Lower is served first.
+        attempts: How often it was claimed.
+        headers: Of the put.
+        error: Why the last attempt failed; empty if none did.
+        put_at: When it was put, in seconds since 1970, by the servers' time.
+        dead_at: When it became a dead letter, about; None if it is none.
+        payload: As it is stored.
+    """
+
+    def __init__(self, entry: Entry, codec: Codec[T], path: str) -> None:
+        record = entry.record
+        self.id = ItemId(record.id)
+        self.priority = record.priority
+        self.attempts = record.attempts
+        self.headers: Mapping[str, str] = record.headers
+        self.error = record.error
+        self.put_at = (record.born or entry.made) / 1000
+        self.dead_at = record.dead_at / 1000 if record.dead_at else None
+        self.payload = record.payload
+        self._codec = codec
+        self._path = path
+
+    @property
+    def item(self) -> T:
+        """The item, decoded.
+
+        Raises:
+            DecodeError: The codec did not take it.
+        """
+        return decoded(self._codec, self.payload, self._path)
+
+    def __repr__(self) -> str:
+        return f"<QueuedItem {self._path}>"
 
 
 class ClaimState(HandleState, Generic[T]):

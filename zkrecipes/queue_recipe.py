@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NewType, final
 
@@ -14,6 +14,7 @@ from zkrecipes.errors import AcquireTimeoutError, DecodeError
 from zkrecipes.flow import Pending
 from zkrecipes.hold import Registration, checked_callback
 from zkrecipes.patience import Patience
+from zkrecipes.queue_admin import Admin, Entry, QueueStats
 from zkrecipes.queue_claim import Claims, Held
 from zkrecipes.queue_layout import Record, checked_headers, checked_priority
 from zkrecipes.queue_put import Putter
@@ -118,6 +119,7 @@ class QueueRecipe:
         dedup = Dedup(core, f"{full}/ids", window, self.shelves.marks, path)
         self.putter = Putter(core, self.shelves, segment_size, dedup)
         self.claims = Claims(core, self.shelves, self.putter, self.max_attempts, view.returned)
+        self._admin = Admin(core, self.shelves, self.putter)
         self._taker = Taker(core, self.shelves, view, self.claims, self.trouble.report)
 
     def _shared(self, what: str, path: str, make: Callable[[], Any]) -> Any:
@@ -189,6 +191,33 @@ class QueueRecipe:
     async def give_up(self, held: Held, delay: float, error: str, timeout: Timeout | DefaultTimeout) -> None:
         """Give one back after a failure."""
         await self.claims.give_up(held, delay, error, self.core.deadline(timeout))
+
+    # --- for operators ------------------------------------------------------------------------------------------------
+
+    async def stats(self, timeout: Timeout | DefaultTimeout) -> QueueStats:
+        """How it stands."""
+        return await self._admin.stats(self.core.deadline(timeout))
+
+    async def peek(self, count: int, timeout: Timeout | DefaultTimeout) -> list[Entry]:
+        """What is served next."""
+        return await self._admin.peek(checked_count("n", count), self.core.deadline(timeout))
+
+    async def purge(self, timeout: Timeout | DefaultTimeout) -> int:
+        """Delete what nobody has claimed."""
+        done = await self._admin.purge(self.core.deadline(timeout))
+        logger.warning("%s was purged of %d items", self.label, done)
+        return done
+
+    async def dead_letters(self, timeout: Timeout | DefaultTimeout) -> list[Entry]:
+        """What nobody could do."""
+        return await self._admin.dead_letters(self.core.deadline(timeout))
+
+    async def redrive(self, ids: Iterable[str] | None, timeout: Timeout | DefaultTimeout) -> int:
+        """Put dead letters back."""
+        if isinstance(ids, str):
+            message = "ids must be a list of ids, not one str"
+            raise TypeError(message)
+        return await self._admin.redrive(ids, self.core.deadline(timeout))
 
 
 @final

@@ -126,7 +126,7 @@ def test_the_blocks_of_a_page_run(page: Path, zkr_server: Server, tmp_path: Path
     blocks = blocks_of(page.read_text(encoding="utf-8").replace(ADDRESS, zkr_server.hosts))
     program = program_of(blocks)
     if program.strip():
-        script = tmp_path / f"{page.stem}.py"
+        script = tmp_path / f"page_{page.stem}.py"  # queue.py would hide a module of Python
         script.write_text(program, encoding="utf-8")
         run([sys.executable, "-X", "dev", str(script)], zkr_server.hosts, tmp_path)
     for command in commands_of(blocks):

@@ -162,6 +162,8 @@ public final class CuratorPeer {
             case "counter.shared":
             case "counter.value":
                 return Counters.obey(command, client(command));
+            case "queue.bench":
+                return Queues.bench(command, client(command), path);
             default:
                 return caches.obey(command, client(command));
         }

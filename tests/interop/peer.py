@@ -38,7 +38,8 @@ PACKAGES: Final = "default-jdk-headless libcurator-recipes-java"
 _JARS: Final = Path("/usr/share/java")
 # The manifests of Debian's jars name the jars that they need in turn. slf4j-nop keeps Curator's log quiet.
 _NEEDED: Final = ("curator-recipes.jar", "zookeeper.jar", "jackson-databind.jar", "slf4j-nop.jar")
-_SOURCES: Final = tuple(Path(__file__).with_name(name) for name in ("CuratorPeer.java", "Caches.java", "Counters.java"))
+_JAVA: Final = ("CuratorPeer.java", "Caches.java", "Counters.java", "Queues.java")
+_SOURCES: Final = tuple(Path(__file__).with_name(name) for name in _JAVA)
 _ANSWER_LIMIT: Final = 30.0
 _END_LIMIT: Final = 5.0
 

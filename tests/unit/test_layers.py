@@ -39,7 +39,7 @@ RECIPES: Final = (
     ("queue_put", "queue_listing", "queue_return"),
     ("queue_view",),
     ("queue_claim",),
-    ("queue_take",),
+    ("queue_take", "queue_admin"),
     ("queue_recipe",),
     ("queue_handles",),
     ("queue",),

@@ -18,8 +18,9 @@ from zkrecipes.flow import Pending
 from zkrecipes.handle import core_of
 from zkrecipes.hold import Registration
 from zkrecipes.queue import UNDECODABLE, OnFull, queue_codec
+from zkrecipes.queue_admin import Entry, QueueStats
 from zkrecipes.queue_claim import Held
-from zkrecipes.queue_handles import ClaimState
+from zkrecipes.queue_handles import ClaimState, QueuedItem
 from zkrecipes.queue_recipe import ItemId, Outbox, QueueRecipe, checked_count
 from zkrecipes.timing import Timeout
 
@@ -301,6 +302,35 @@ class Queue(Generic[T]):
     def consume(self, prefetch: int = 1) -> Consumer[T]:
         """Iterate over claims with `async for`, for ever. As zkrecipes.Queue.consume."""
         return Consumer(self._client, self, self._recipe, checked_count("prefetch", prefetch))
+
+    async def stats(self, *, timeout: Timeout | DefaultTimeout = DEFAULT) -> QueueStats:
+        """How it stands. Others put and take meanwhile: it is no picture of one moment."""
+        return await self._client.run(self._recipe.stats(timeout))
+
+    async def peek(self, n: int = 1, *, timeout: Timeout | DefaultTimeout = DEFAULT) -> list[QueuedItem[T]]:
+        """Look at the first `n` items that nobody has claimed, in the order in which they are served."""
+        return self._queued(await self._client.run(self._recipe.peek(n, timeout)))
+
+    async def purge(self, *, timeout: Timeout | DefaultTimeout = DEFAULT) -> int:
+        """Delete what waits and what is delayed, but nothing that is claimed, and no dead letter; how many it were."""
+        return await self._client.run(self._recipe.purge(timeout))
+
+    async def dead_letters(self, *, timeout: Timeout | DefaultTimeout = DEFAULT) -> list[QueuedItem[T]]:
+        """What nobody could do, the oldest first."""
+        return self._queued(await self._client.run(self._recipe.dead_letters(timeout)))
+
+    async def redrive(self, ids: Iterable[str] | None = None, *, timeout: Timeout | DefaultTimeout = DEFAULT) -> int:
+        """Put dead letters back at the end of the line, as if never attempted: these, or all; how many it were.
+
+        Raises:
+            UnavailableError: No server answered in time; some may have been put back. It is safe to repeat.
+            OutcomeUnknownError: Some may have been put back. It is safe to repeat.
+        """
+        return await self._client.run(self._recipe.redrive(ids, timeout))
+
+    def _queued(self, entries: list[Entry]) -> list[QueuedItem[T]]:
+        namespace = self._recipe.core.namespace
+        return [QueuedItem(entry, self._codec, entry.path.removeprefix(namespace)) for entry in entries]
 
     def on_error(self, callback: Callable[[Exception], object]) -> Registration:
         """Call `callback(error)`, on the event loop, for what cannot be served."""
