@@ -166,7 +166,9 @@ class Topic(Generic[T]):
         codec: How values are stored; bytes as they are by default.
         retention: What is kept; everything by default, so give it a limit.
         segment_size: Messages of one segment, about. Old ones are removed by segments, and listings are as long.
-        max_message: Bytes of an encoded message that are taken; larger ones are refused before anything is sent.
+        max_message: Bytes of an encoded message that are taken, up to 16,000,000; larger ones are refused before
+            anything is sent. What is over 900,000 is stored in pieces, with a checksum, a request each. Servers keep
+            all of it in memory, and their newest 500 writes twice.
 
     Raises:
         TypeError: An argument is of the wrong type.

@@ -18,8 +18,8 @@ from zkrecipes.paths import ancestors
 from zkrecipes.patience import ONE_FLIGHT
 from zkrecipes.port import Children, Create, Get, Set
 from zkrecipes.roots import ensure
-from zkrecipes.sizes import MAX_REQUEST
 from zkrecipes.timing import Deadline, Timeout
+from zkrecipes.topic_chunks import MAX_CHUNKED, Outgoing, outgoing
 from zkrecipes.topic_follow import Found, Hole
 from zkrecipes.topic_layout import Member, Position, Record, Stored, checked_name
 from zkrecipes.topic_log import Log
@@ -34,7 +34,6 @@ Start = Position | str | int
 """Where a new subscription begins: a position, "earliest", "latest", or a time in ms since 1970."""
 
 SEGMENT_SIZE: Final = 1000
-MAX_MESSAGE: Final = MAX_REQUEST - 16 * 1024
 WINDOW: Final = 600.0
 
 
@@ -85,7 +84,7 @@ class TopicRecipe(Generic[T]):
         self.label = path
         self.codec: Codec[T] = cast("Codec[Any]", BytesCodec()) if codec is None else codec
         _check_number("segment_size", segment_size, 2, 100_000)
-        _check_number("max_message", max_message, 64, MAX_MESSAGE)
+        _check_number("max_message", max_message, 64, MAX_CHUNKED)
         self.log = Log(core, core.path(path), path, segment_size=segment_size, max_message=max_message, window=WINDOW)
         self.trimmer = Trimmer(self.log, Retention() if retention is None else retention)
 
@@ -98,8 +97,8 @@ class TopicRecipe(Generic[T]):
 
     def record(
         self, value: T, key: str | None = None, headers: Mapping[str, str] | None = None, message_id: str | None = None
-    ) -> bytes:
-        """A message's bytes. Runs the user's codec: not under the step lock.
+    ) -> Outgoing:
+        """A message, cut up where it does not fit into one node. Runs the user's codec: not under the step lock.
 
         Raises:
             TypeError: A key, header or id is no text.
@@ -109,10 +108,11 @@ class TopicRecipe(Generic[T]):
                 message = f"{name} must be a str, not {type(text).__name__}"
                 raise TypeError(message)
         payload = encoded(self.codec, value, self.label)
-        return Record(payload, key, None if headers is None else dict(headers), message_id).encode()
+        record = Record(payload, key, None if headers is None else dict(headers), message_id)
+        return outgoing(record, self.core.runtime.unique())
 
     async def publish(
-        self, records: Sequence[bytes], message_id: str | None, timeout: Timeout | DefaultTimeout
+        self, records: Sequence[Outgoing], message_id: str | None, timeout: Timeout | DefaultTimeout
     ) -> list[Position]:
         """Store messages, all or none."""
         deadline = self.core.deadline(timeout)

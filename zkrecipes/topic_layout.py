@@ -9,6 +9,7 @@
     <path>/subs/<name>/owner  the line of those who would read it (lock nodes, as Curator's)
     <path>/members/<guid>     a subscriber that is here (ephemeral)
     <path>/trimmer            the line of those who would remove old messages
+    <path>/chunks/<guid>/<number>  pieces of the value of a message that does not fit into one node
     <path>/marks, <path>/ids  marks of publishers; identifiers of messages for a while
 
 A number of a segment is never used again, and segments are persistent: a message has one position for ever.
@@ -16,6 +17,7 @@ A number of a segment is never used again, and segments are persistent: a messag
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, final
@@ -26,6 +28,7 @@ from zkrecipes.stored import pack, unpack
 __all__ = [
     "FIRST",
     "KIND",
+    "Chunks",
     "LowWater",
     "Member",
     "Position",
@@ -45,6 +48,9 @@ KIND: Final = "topic"
 _POSITION: Final = re.compile(r"([0-9]{1,10})-([0-9]{1,10})")
 _SEGMENT: Final = re.compile(r"s([0-9]{10})")
 _MESSAGE: Final = re.compile(r"m-([0-9]{10})")
+_GUID: Final = re.compile(r"[0-9a-f-]{36}")
+
+MAX_PIECES: Final = 100
 
 MAX_NAME: Final = 200
 
@@ -104,6 +110,7 @@ class TopicPlaces:
         self.subs = f"{path}/subs"
         self.members = f"{path}/members"
         self.trimmer = f"{path}/trimmer"
+        self.chunks = f"{path}/chunks"
 
     def segment(self, number: int) -> str:
         """A segment."""
@@ -116,6 +123,14 @@ class TopicPlaces:
     def new_message(self, segment: int) -> str:
         """What a message is created as; the server adds the number."""
         return f"{self.root}/s{segment:010d}/m-"
+
+    def group(self, guid: str) -> str:
+        """The parent of a message's pieces."""
+        return f"{self.chunks}/{guid}"
+
+    def piece(self, guid: str, number: int) -> str:
+        """A piece of a message."""
+        return f"{self.chunks}/{guid}/{number:04d}"
 
     def sub(self, name: str) -> str:
         """A durable subscription."""
@@ -160,6 +175,29 @@ def checked_name(name: str) -> str:
 
 
 @final
+class Chunks(NamedTuple):
+    """Where the value of a message is, if not in its node.
+
+    Attributes:
+        guid: Names its pieces.
+        pieces: How many they are.
+        size: Bytes of the value.
+        digest: SHA-256 of the value, in hexadecimal digits.
+    """
+
+    guid: str
+    pieces: int
+    size: int
+    digest: str
+
+    def check(self, payload: bytes, path: str, raw: bytes) -> None:
+        """Raise DecodeError if this is not the value."""
+        if len(payload) != self.size or hashlib.sha256(payload).hexdigest() != self.digest:
+            message = f"the value of {path}, in {self.pieces} pieces, is damaged: size or checksum is not what it was"
+            raise DecodeError(message, path=path, raw=raw)
+
+
+@final
 class Record(NamedTuple):
     """A message as it is stored.
 
@@ -168,12 +206,14 @@ class Record(NamedTuple):
         key: What the publisher gave, or None.
         headers: The same.
         message_id: The same.
+        chunks: Where the value is, if not in the message's node.
     """
 
     payload: bytes
     key: str | None = None
     headers: dict[str, str] | None = None
     message_id: str | None = None
+    chunks: Chunks | None = None
 
     def encode(self) -> bytes:
         """Its bytes."""
@@ -184,21 +224,31 @@ class Record(NamedTuple):
             header["h"] = self.headers
         if self.message_id is not None:
             header["i"] = self.message_id
+        if self.chunks is not None:
+            header["c"] = list(self.chunks)
         return pack(header, self.payload)
 
     @classmethod
-    def decode(cls, raw: bytes, path: str) -> Record:
-        """A record from its bytes.
+    def decode(cls, raw: bytes, path: str, *, whole: bool = True) -> Record:
+        """A record from its bytes. A value that was in pieces is checked, unless they are not `whole`.
 
         Raises:
             DecodeError: They are nothing of ours, or damaged.
         """
         header, payload = unpack(raw, path)
         key, headers, message_id = header.get("k"), header.get("h"), header.get("i")
-        if not _is_text(key) or not _is_text(message_id) or not _is_headers(headers):
+        chunks = _chunks(header.get("c"))
+        if (
+            not _is_text(key)
+            or not _is_text(message_id)
+            or not _is_headers(headers)
+            or (chunks is None) is not ("c" not in header)
+        ):
             message = f"{path} holds a damaged message: its header has values of the wrong type"
             raise DecodeError(message, path=path, raw=raw)
-        return cls(payload, key, headers, message_id)
+        if chunks is not None and whole:
+            chunks.check(payload, path, raw)
+        return cls(payload, key, headers, message_id, chunks)
 
 
 def _is_text(value: object) -> bool:
@@ -207,6 +257,16 @@ def _is_text(value: object) -> bool:
 
 def _is_headers(value: object) -> bool:
     return value is None or (isinstance(value, dict) and all(isinstance(each, str) for each in value.values()))
+
+
+def _chunks(value: object) -> Chunks | None:
+    """What a header says of pieces; None if that is nothing of ours."""
+    match value:
+        case [str() as guid, int() as pieces, int() as size, str() as digest] if (
+            _GUID.fullmatch(guid) and 0 < pieces <= MAX_PIECES
+        ):
+            return Chunks(guid, pieces, size, digest)
+    return None
 
 
 def encode_stored(position: Position, who: str) -> bytes:

@@ -25,17 +25,23 @@ from zkrecipes.errors import (
     OutcomeUnknownError,
     PayloadTooLargeError,
     TransactionError,
+    UnavailableError,
     ZkRecipesError,
 )
 from zkrecipes.marks import Committed, Operation, marks_of
 from zkrecipes.port import Check, Children, Create, Created, Exists, Get, Multi, Set, Stat
 from zkrecipes.roots import ensure, ensure_root, forget_root
+from zkrecipes.sizes import check_size
 from zkrecipes.timing import Deadline
+from zkrecipes.topic_chunks import Outgoing, Pieces
 from zkrecipes.topic_layout import FIRST, KIND, LowWater, Position, TopicPlaces, message_index, parse_head, parse_low
 
 __all__ = ["Head", "Log", "Low"]
 
 logger = logging.getLogger("zkrecipes.pubsub")
+
+OTHERS: Final = 4096
+"""Bytes of a publish's request beside its messages, at most."""
 
 ROLL_LIMIT: Final = 10.0
 """Seconds for beginning a new segment; if it fails the next publish tries again."""
@@ -87,6 +93,7 @@ class Log:
         self.label = label
         self.places = TopicPlaces(path)
         self.marks = marks_of(core, self.places.marks, label)
+        self.pieces = Pieces(core, self.places, label)
         self._segment_size = segment_size
         self._max_message = max_message
         self._dedup = Dedup(core, self.places.ids, window, self.marks, label)
@@ -177,26 +184,33 @@ class Log:
 
     # --- publish ------------------------------------------------------------------------------------------------------
 
-    def check(self, records: Sequence[bytes]) -> None:
+    def check(self, records: Sequence[Outgoing]) -> None:
         """Refuse what is too large, before anything is sent.
 
         Raises:
-            PayloadTooLargeError: A message is over the limit.
+            PayloadTooLargeError: A message is over the limit, or they are too large for one request.
             ValueError: There are more than a segment takes.
         """
-        for raw in records:
-            if len(raw) > self._max_message:
+        for record in records:
+            if record.size > self._max_message:
                 message = (
-                    f"a message for {self.label} has {len(raw)} bytes, its header included; {self._max_message} are "
+                    f"a message for {self.label} has {record.size} bytes, its header included; {self._max_message} are "
                     "taken, and nothing was sent. Keep large data elsewhere, and its address here"
                 )
-                raise PayloadTooLargeError(message, path=self.label, size=len(raw), limit=self._max_message)
+                raise PayloadTooLargeError(message, path=self.label, size=record.size, limit=self._max_message)
         if len(records) > self._segment_size:
             message = f"{len(records)} messages are more than a segment of {self.label} takes ({self._segment_size})"
             raise ValueError(message)
+        # With room for what else is in the request.
+        spare = Set(self.places.head, bytes(OTHERS), 0)
+        check_size(Multi((spare, *self._creates(records, 0), *self.pieces.links(records, 0))))
+
+    def _creates(self, records: Sequence[Outgoing], segment: int) -> tuple[Create, ...]:
+        new = self.places.new_message(segment)
+        return tuple(Create(new, each.raw, sequential=True, acl=self.core.nodes.acl) for each in records)
 
     async def publish(
-        self, records: Sequence[bytes], message_id: str | None, deadline: Deadline
+        self, records: Sequence[Outgoing], message_id: str | None, deadline: Deadline
     ) -> tuple[list[Position], bool]:
         """Store messages, all or none; their positions, and whether they are new (and not known by `message_id`).
 
@@ -205,20 +219,40 @@ class Log:
             UnavailableError: No server answered in time: they are not stored, and will not be.
         """
         await self.open(deadline)
+        new = False
+        try:
+            await self.pieces.write(records, deadline)
+            positions, new = await self._publish(records, message_id, deadline)
+        except OutcomeUnknownError:
+            raise
+        except Exception:
+            self.pieces.discard(records)
+            raise
+        if not new:
+            self.pieces.discard(records)
+        return positions, new
+
+    async def _publish(
+        self, records: Sequence[Outgoing], message_id: str | None, deadline: Deadline
+    ) -> tuple[list[Position], bool]:
         while True:
             head = await self.head(deadline, fresh=False)
             known: tuple[Operation, ...] = ()
             if message_id is not None:
                 known = await self._dedup.operations(message_id, b"%d" % head.segment, deadline)
-            new = self.places.new_message(head.segment)
+            links = self.pieces.links(records, head.segment)
             operations = (
                 Check(self.places.head, head.version),
                 *known,
-                *(Create(new, raw, sequential=True, acl=self.core.nodes.acl) for raw in records),
+                *links,
+                *self._creates(records, head.segment),
             )
             try:
                 committed = await self.marks.commit(operations, deadline)
             except TransactionError as refused:
+                if len(known) < refused.index <= len(known) + len(links):
+                    message = f"pieces of a message for {self.label} were deleted before it was stored; it is not"
+                    raise UnavailableError(message, path=self.label) from refused
                 first = await self._refused(refused, len(known), message_id, deadline)
                 if first is not None:
                     return [first], False

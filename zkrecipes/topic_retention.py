@@ -174,9 +174,16 @@ class Trimmer:
             low = await log.low(deadline)
             while low.water.position < target:
                 low = await self._step(hold, low, target, deadline)
+            await self._collect(low.water.position, deadline)
         finally:
             log.core.runtime.spawn(log.core.nodes.release(hold, RELEASE_LIMIT), f"end of trimming {log.label}")
         return low.water.position
+
+    async def _collect(self, low: Position, deadline: Deadline) -> None:
+        try:
+            await self._log.pieces.collect(low, deadline)
+        except ZkRecipesError as error:
+            logger.info("Pieces of messages of %s stay until the next trim: %s", self._log.label, error)
 
     async def _step(self, hold: Hold, low: Low, target: Position, deadline: Deadline) -> Low:
         """Delete some messages, and raise the low-water in the same multi; the low-water that is then there."""

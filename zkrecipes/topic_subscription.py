@@ -180,6 +180,9 @@ class SubscriptionState:
             if self._resumed is not None:
                 await first_of(self._resumed, self.closed, until=deadline.at)
             elif self._ready:
+                await self._complete(self._ready[0], deadline)
+                if not self._ready:
+                    continue  # somebody has called seek() meanwhile
                 return Given(self._ready[0], self._gap, self.term)
             elif self._gap is not None:
                 return Given(None, self._gap, self.term)
@@ -192,6 +195,15 @@ class SubscriptionState:
         if not self.closed.done and not self.log.core.session.usable:
             raise self.log.core.session.unavailable(self.log.label)
         return Given(None, None, self.term)
+
+    async def _complete(self, found: Found, deadline: Deadline) -> None:
+        """Read the pieces of a message that has its value in some."""
+        if isinstance(found.data, bytes):
+            at = found.position
+            path = f"{self.log.label}/s{at.segment:010d}/m-{at.index:010d}"
+            data = await self.log.pieces.whole(found.data, path, deadline)
+            if data is not None and self._ready and self._ready[0] is found:
+                self._ready[0] = found._replace(data=data)
 
     async def _own_again(self, deadline: Deadline) -> None:
         self._owner.tell_lost()

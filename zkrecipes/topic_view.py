@@ -19,7 +19,7 @@ __all__ = ["MAX_MESSAGE", "MessageView", "OnGap", "SubscriptionView", "checked_g
 
 T = TypeVar("T", default=bytes)
 
-MAX_MESSAGE = 900_000
+MAX_MESSAGE = 4_000_000
 """Bytes of a message, its header included, that are taken unless the user says otherwise."""
 
 OnGap = Literal["raise", "mark"]

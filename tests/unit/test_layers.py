@@ -34,7 +34,7 @@ RECIPES: Final = (
     ("nodes",),
     ("core", "contention", "reading", "admission", "known", "rounds"),
     ("operations", "handoff", "survey", "config_store", "mirror", "marks", "roots", "carry"),
-    ("dedup", "cell"),
+    ("dedup", "cell", "topic_chunks"),
     ("queue_shelves",),
     ("queue_put", "queue_listing", "queue_return"),
     ("queue_view",),

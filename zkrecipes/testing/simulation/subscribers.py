@@ -105,7 +105,7 @@ class Publisher(_Actor):
         """Publish; False if nobody can tell whether it was stored."""
         play, process = self.play, self.client.process
         timeout = 5.0 if play.world.chance() < 0.7 else 0.05 + play.world.chance()
-        records = [Record(each.encode(), message_id=message_id).encode() for each in payloads]
+        records = [self.topic.record(each.encode(), message_id=message_id) for each in payloads]
         began, freezes = process.now(), process.freezes
         self.calling = True
         try:
