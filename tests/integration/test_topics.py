@@ -602,7 +602,7 @@ def test_bad_arguments_are_refused_before_anything_is_sent(topic: zkr.Topic, zkr
         (TypeError, lambda: topic.on_join("no callback")),  # type: ignore[arg-type]
         (ValueError, lambda: zkr.Topic(zkr_client, "news")),
         (ValueError, lambda: zkr.Topic(zkr_client, PATH, segment_size=1)),
-        (ValueError, lambda: zkr.Topic(zkr_client, PATH, max_message=10_000_000)),
+        (ValueError, lambda: zkr.Topic(zkr_client, PATH, max_message=20_000_000)),
         (TypeError, lambda: zkr.Topic(zkr_client, PATH, retention=7)),  # type: ignore[arg-type]
         (ValueError, lambda: zkr.Retention(max_count=-1)),
         (ValueError, lambda: zkr.Retention(max_age=-1)),
