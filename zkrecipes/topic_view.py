@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Generic, Literal
 
 from typing_extensions import TypeVar
@@ -23,6 +23,8 @@ MAX_MESSAGE = 4_000_000
 """Bytes of a message, its header included, that are taken unless the user says otherwise."""
 
 OnGap = Literal["raise", "mark"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class MessageView(Generic[T]):
@@ -74,7 +76,8 @@ def start_of(start: Position | str | datetime) -> Start:
         if start.tzinfo is None:
             message = f"start must be a datetime with a time zone, such as datetime.now(UTC), not {start!r}"
             raise ValueError(message)
-        return int(start.timestamp() * 1000)
+        # Rounded up, and not by way of a float: what was written in the millisecond before is not asked for.
+        return -((_EPOCH - start) // timedelta(milliseconds=1))
     if not isinstance(start, Position | str):
         message = f'start must be "earliest", "latest", a Position or a datetime, not {type(start).__name__}'
         raise TypeError(message)
