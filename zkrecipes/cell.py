@@ -17,8 +17,8 @@ from enum import Enum
 from typing import final
 
 from zkrecipes.calls import Unsettled
-from zkrecipes.core import Core
-from zkrecipes.counter_layouts import next_version
+from zkrecipes.core import Core, DefaultTimeout
+from zkrecipes.counter_layouts import BEFORE_ANY
 from zkrecipes.errors import (
     ConflictError,
     NodeExistsError,
@@ -31,11 +31,12 @@ from zkrecipes.errors import (
 from zkrecipes.flow import first_of
 from zkrecipes.marks import PAUSE, marks_of
 from zkrecipes.paths import ancestors
+from zkrecipes.patience import ONE_FLIGHT
 from zkrecipes.port import Check, Create, Get, Multi, Set, Sync
 from zkrecipes.roots import ensure
-from zkrecipes.timing import Deadline
+from zkrecipes.timing import Deadline, Timeout
 
-__all__ = ["Cell", "Outcome", "Reading", "same"]
+__all__ = ["Cell", "Outcome", "Reading", "begin", "same"]
 
 
 @final
@@ -51,6 +52,21 @@ class Reading:
 def same(one: Reading, other: Reading | None) -> bool:
     """Whether they are of one node in one version."""
     return other is not None and (one.version, one.czxid) == (other.version, other.czxid)
+
+
+def begin(core: Core, timeout: Timeout | DefaultTimeout, label: str) -> Deadline:
+    """The deadline of a call. A timeout of 0 is one flight, bounded by 0.2 s.
+
+    Raises:
+        UnavailableError: The timeout is 0, and there is no connection.
+    """
+    deadline = core.deadline(timeout)
+    if deadline.timeout > 0:
+        return deadline
+    core.session.check_open(label)
+    if not core.session.usable:
+        raise core.session.unavailable(label)
+    return Deadline(core.runtime.now() + ONE_FLIGHT, 0.0)
 
 
 @final
@@ -119,9 +135,8 @@ class Cell:
             OutcomeUnknownError: It was sent, and could not be settled.
         """
         operations = [Set(self.path, data, reading.version)]
-        if next_version(reading.version) == -1:
-            # -1 would be "any version" to the one who names it: nobody must ever see it.
-            operations.append(Set(self.path, data, -1))
+        if reading.version == BEFORE_ANY:
+            operations.append(Set(self.path, data, -1))  # see next_version
         try:
             committed = await self._marks.once(operations, deadline, also)
         except TransactionError as refused:

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, final
 
-from zkrecipes.cell import Cell, Reading
+from zkrecipes.cell import Cell, Reading, begin
 from zkrecipes.codec import decoded
 from zkrecipes.core import DEFAULT, Core, DefaultTimeout
 from zkrecipes.counter_layouts import fits, layout_of, overflow, whole
@@ -63,17 +63,17 @@ class CounterRecipe:
     async def add(self, amount: int, timeout: Timeout | DefaultTimeout) -> int:
         """Add, and return the value after."""
         whole(amount, "n")
-        return await self._line().add(amount, self.core.deadline(timeout))
+        return await self._line().add(amount, begin(self.core, timeout, self.label))
 
     async def value(self, timeout: Timeout | DefaultTimeout) -> int:
         """The number; 0 if there is no node."""
-        return self._number(await self._cell().read(self.core.deadline(timeout)))
+        return self._number(await self._cell().read(begin(self.core, timeout, self.label)))
 
     async def set(self, value: int, timeout: Timeout | DefaultTimeout) -> None:
         """Replace the number, whatever it is."""
         self._check(value, "value")
         try:
-            await self._cell().put(self.layout.encode(value), self.core.deadline(timeout))
+            await self._cell().put(self.layout.encode(value), begin(self.core, timeout, self.label))
         finally:
             self._line().forget()
 
@@ -81,7 +81,7 @@ class CounterRecipe:
         """Replace the number if it is the expected one."""
         whole(expected, "expected")
         self._check(new, "new")
-        deadline = self.core.deadline(timeout)
+        deadline = begin(self.core, timeout, self.label)
         while True:
             reading = await self._expected(expected, deadline)
             if await self._cell().replace(reading, self.layout.encode(new), deadline):

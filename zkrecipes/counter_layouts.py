@@ -14,7 +14,11 @@ from typing import Final, Protocol, final
 from zkrecipes.codec import IntCodec
 from zkrecipes.errors import CounterOverflowError, DecodeError
 
-__all__ = ["LAYOUTS", "CounterLayout", "fits", "layout_of", "next_version", "overflow", "whole"]
+__all__ = ["BEFORE_ANY", "LAYOUTS", "CounterLayout", "fits", "layout_of", "next_version", "overflow", "whole"]
+
+
+BEFORE_ANY: Final = -2
+"""The version before -1."""
 
 
 class CounterLayout(Protocol):
@@ -154,5 +158,10 @@ def overflow(layout: CounterLayout, value: int, path: str) -> CounterOverflowErr
 
 
 def next_version(version: int) -> int:
-    """The version after a set: the server counts in 32 bits and goes round."""
+    """The version after a set of ours: the server counts in 32 bits and goes round, and we jump over -1.
+
+    Whoever names -1 says "any version": who counts with a check must never see it.
+    """
+    if version == BEFORE_ANY:
+        return 0
     return version + 1 if version < 2**31 - 1 else -(2**31)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Self, final
 
-from zkrecipes.cell import Cell
+from zkrecipes.cell import Cell, begin
 from zkrecipes.codec import decoded
 from zkrecipes.core import DEFAULT, Core, DefaultTimeout
 from zkrecipes.counter_layouts import LAYOUTS, overflow, whole
@@ -97,8 +97,9 @@ class IdSource:
             if self._next is None:
                 self._fetch()
 
-    async def wait(self, deadline: Deadline) -> int:
+    async def wait(self, timeout: Timeout | DefaultTimeout) -> int:
         """The next identifier, when there is one."""
+        deadline = begin(self._core, timeout, self._cell.label)
         while True:
             self._session.check_open(self._cell.label)
             identifier = self.draw()
@@ -217,7 +218,7 @@ class IdGenerator:
         return self._wait(timeout) if identifier is None else identifier
 
     def _wait(self, timeout: Timeout | DefaultTimeout) -> int:
-        return self._client.run(self._source.wait(self._client.core.deadline(timeout)))
+        return self._client.run(self._source.wait(timeout))
 
     def __iter__(self) -> Self:
         return self

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Generic, cast, final
 
 from typing_extensions import TypeVar
 
-from zkrecipes.cell import Cell, Reading, same
+from zkrecipes.cell import Cell, Reading, begin, same
 from zkrecipes.codec import BytesCodec, Codec, decoded, encoded
 from zkrecipes.core import DEFAULT, Core, DefaultTimeout
 from zkrecipes.counter_layouts import next_version
@@ -80,13 +80,13 @@ class SharedValueRecipe(Generic[T]):
 
     def get(self, timeout: Timeout | DefaultTimeout) -> Script[Versioned[T]]:
         """The value; its node is made where it is missing."""
-        reading: Reading = yield self._cell.obtain(self.core.deadline(timeout))
+        reading: Reading = yield self._cell.obtain(begin(self.core, timeout, self.label))
         return self._versioned(reading)
 
     def set(self, value: T, timeout: Timeout | DefaultTimeout) -> Script[None]:
         """Replace the value, whatever it is."""
         raw = encoded(self._codec, value, self.label)
-        yield self._cell.put(raw, self.core.deadline(timeout))
+        yield self._cell.put(raw, begin(self.core, timeout, self.label))
 
     def compare_and_set(
         self, expected: Versioned[T], value: T, timeout: Timeout | DefaultTimeout
@@ -95,7 +95,7 @@ class SharedValueRecipe(Generic[T]):
         if not isinstance(expected, Versioned):
             message = f"expected must be what get() has returned, not {type(expected).__name__}"
             raise TypeError(message)
-        deadline = self.core.deadline(timeout)
+        deadline = begin(self.core, timeout, self.label)
         raw = encoded(self._codec, value, self.label)
         wanted = Reading(b"", expected.version, expected.czxid)
         reading: Reading | None = yield self._cell.read(deadline)
@@ -114,7 +114,7 @@ class SharedValueRecipe(Generic[T]):
         if not callable(function):
             message = f"function must be callable with a value, not {type(function).__name__}"
             raise TypeError(message)
-        deadline = self.core.deadline(timeout)
+        deadline = begin(self.core, timeout, self.label)
         while True:
             reading: Reading = yield self._cell.obtain(deadline)
             value = function(self._versioned(reading).value)

@@ -133,6 +133,13 @@ def test_without_patience_a_verb_fails_at_once_in_an_outage(desk: Desk, zkr_prox
     assert seconds < LATE
 
 
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if not verb.endswith("compare_and_set")])
+def test_without_patience_a_verb_has_one_flight(desk: Desk, verb: str) -> None:
+    verbs = desk.verbs()
+    verbs[verb](timeout=LIMIT)  # nodes are made, and marks
+    assert _timed(lambda: verbs[verb](timeout=0))[0] is None
+
+
 @pytest.mark.serial
 def test_an_add_that_gets_no_reply_is_unknown_at_its_deadline_and_counted_once_at_most(
     desk: Desk, zkr_proxy: FaultProxy, other: zkr.Client

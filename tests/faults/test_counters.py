@@ -173,12 +173,19 @@ THREADS: Final = 4
 
 @final
 class Crowd:
-    """Processes that count, each behind a proxy of its own; a new one for each that is killed."""
+    """Processes that count; a new one for each that is killed.
 
-    def __init__(self, server: ZooKeeperServer, path: str, directory: Path) -> None:
+    Args:
+        servers: A server, to which each gets a proxy of its own; or the hosts of an ensemble.
+        path: The counter.
+        directory: Of the files in which they write down what they do.
+    """
+
+    def __init__(self, servers: ZooKeeperServer | str, path: str, directory: Path) -> None:
         self._directory = directory
         self._path = path
-        self.proxies = [FaultProxy(server) for _ in range(PROCESSES)]
+        self._hosts = servers if isinstance(servers, str) else ""
+        self.proxies = [] if isinstance(servers, str) else [FaultProxy(servers) for _ in range(PROCESSES)]
         self._places = 0
         self.processes: list[subprocess.Popen[bytes]] = [self._start(number) for number in range(PROCESSES)]
 
@@ -186,8 +193,8 @@ class Crowd:
         places = list(range(self._places, self._places + THREADS))
         self._places += THREADS
         settings = {
-            "hosts": self.proxies[number].hosts,
-            "timeout": SESSION,
+            "hosts": self._hosts or self.proxies[number].hosts,
+            "timeout": 2 * SESSION if self._hosts else SESSION,
             "path": self._path,
             "places": places,
         }
@@ -229,7 +236,7 @@ class Crowd:
             proxy.close()
 
 
-def _judge(lines: list[list[str]], value: int) -> Counter[str]:
+def judge(lines: list[list[str]], value: int) -> Counter[str]:
     """Compare what the counter says with what each thread was told."""
     outcomes: dict[int, Counter[str]] = {}
     values: list[int] = []
@@ -285,7 +292,7 @@ def test_processes_that_are_cut_and_killed_count_each_add_once(
         wait_until(lambda: crowd.done() > before + 100 and crowd.all_count(), LIMIT, "it goes on, for all")
         crowd.end()
         value = zkr.Counter(other, path, layout="text").value()
-        total = _judge(crowd.lines(), value)
+        total = judge(crowd.lines(), value)
         print(dict(total))  # noqa: T201 - pytest -rP shows it
         assert total["done"] > 500
         assert total["begin"] - total["done"] > 0, "no fault hit anybody"

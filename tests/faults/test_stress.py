@@ -161,3 +161,28 @@ def test_handles_are_released_from_any_thread_at_once(server: ZooKeeperServer, p
             assert not held.valid
             assert not held.lost.is_set()
             assert zk.children(path) == []
+
+
+def test_threads_that_count_and_draw_identifiers(server: ZooKeeperServer, path: str, switching: None) -> None:
+    """Each add has a value of its own; no identifier comes twice, or after a greater one that was there before."""
+    rounds = 60
+    with zkr.connect(server.hosts, session_timeout=10.0) as zk:
+        counter, ids = zkr.Counter(zk, path), zkr.IdGenerator(zk, f"{path}-ids", block=3)
+        values: list[int] = []
+        drawn: list[list[int]] = [[] for _ in range(THREADS)]
+        greatest = [0]
+
+        def work(number: int) -> None:
+            for _ in range(rounds):
+                values.append(counter.add())
+                before = greatest[0]
+                identifier = ids.next()
+                assert identifier > before
+                drawn[number].append(identifier)
+                greatest[0] = max(identifier, before)
+
+        _run(THREADS, work)
+        assert sorted(values) == list(range(1, THREADS * rounds + 1))
+        assert all(mine == sorted(mine) for mine in drawn)
+        flat = [identifier for mine in drawn for identifier in mine]
+        assert len(set(flat)) == len(flat) == THREADS * rounds

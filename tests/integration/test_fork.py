@@ -188,3 +188,49 @@ def _run(program: str, server: Server, namespace: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "as it should be\n"
+
+
+COUNTERS = """
+import os, sys, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+import zkrecipes as zkr
+
+hosts, namespace = sys.argv[1:]
+with zkr.connect(hosts, namespace=namespace) as zk:
+    counter, ids = zkr.Counter(zk, "/counter"), zkr.IdGenerator(zk, "/ids", block=100)
+    value = zkr.SharedValue(zk, "/value", initial=b"")
+    value.get()
+    stop, values = threading.Event(), []
+
+    def count():
+        while not stop.is_set():
+            values.append(counter.add())
+
+    threads = [threading.Thread(target=count) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    ids.next()
+    for _ in range(20):
+        child = os.fork()
+        if child == 0:
+            # Some thread of the parent leads, or holds the step lock; most of a block of identifiers is at hand.
+            refused = 0
+            for verb in (ids.next, counter.add, value.get, lambda: counter.on_change(print), lambda: next(iter(ids))):
+                try:
+                    verb()
+                except zkr.ForkedError:
+                    refused += 1
+            os._exit(0 if refused == 5 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    stop.set()
+    for thread in threads:
+        thread.join(20.0)
+        assert not thread.is_alive()
+    assert sorted(values) == list(range(1, len(values) + 1)) and counter.value() == len(values)
+    assert ids.next() == 2
+print("as it should be")
+"""
+
+
+def test_a_forked_child_counts_nothing_and_draws_no_identifier(zkr_server: Server, zkr_namespace: str) -> None:
+    _run(COUNTERS, zkr_server, zkr_namespace)

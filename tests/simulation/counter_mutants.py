@@ -53,7 +53,7 @@ def versions_are_not_checked() -> Iterator[None]:
         yield
 
 
-@mutant(TWICE, "counter")
+@mutant(f"{TWICE}|still waits", "counter")
 def two_writes_share_a_mark() -> Iterator[None]:
     with edited(Marks, "_take", ("return mark", "self._free += [mark][: mark.made]\n            return mark")):
         yield

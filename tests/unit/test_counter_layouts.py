@@ -85,4 +85,5 @@ def test_what_is_no_int_is_refused(value: object) -> None:
 def test_versions_go_round_as_the_servers_do() -> None:
     assert next_version(0) == 1
     assert next_version(2**31 - 1) == -(2**31)
-    assert next_version(-2) == -1
+    assert next_version(-3) == -2
+    assert next_version(-2) == 0, "-1 would be any version"

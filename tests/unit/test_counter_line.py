@@ -331,6 +331,8 @@ def test_the_version_that_means_any_is_jumped_over(scene: Scene) -> None:
     assert request.operations[:2] == (Set(PATH, LAYOUT.encode(8), -2), Set(PATH, LAYOUT.encode(8), -1))
     scene.commit()
     assert done.result() == 8
+    scene.add()
+    assert scene.written == (9, 0)
 
 
 def test_a_closed_client_ends_all(scene: Scene) -> None:

@@ -123,7 +123,7 @@ class IdGenerator:
         """The next identifier. Errors as of zkrecipes.IdGenerator.next."""
         identifier = self._source.draw()
         if identifier is None:
-            identifier = await self._client.run(self._source.wait(self._client.core.deadline(timeout)))
+            identifier = await self._client.run(self._source.wait(timeout))
         return identifier
 
     def __aiter__(self) -> Self:

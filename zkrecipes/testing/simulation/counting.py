@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Coroutine
 from typing import Any, Final, final
 
@@ -12,6 +13,7 @@ from zkrecipes.errors import AcquireTimeoutError, ClosedError, ConflictError, Ou
 from zkrecipes.flow import Algorithm, Wait, first_of
 from zkrecipes.identifiers import source_of
 from zkrecipes.marks import marks_of
+from zkrecipes.patience import ONE_FLIGHT
 from zkrecipes.port import Set
 from zkrecipes.scripts import run_script_async
 from zkrecipes.shared_value import SharedValueRecipe
@@ -214,7 +216,13 @@ class _User:
         until = process.now() + play.pace * play.world.chance()
         while process.now() < until:
             await first_of(until=until)
-        timeout = None if play.world.chance() < 0.3 else play.world.uniform(0.02, 1.2 * play.timeout)
+        timeout = (
+            None
+            if play.world.chance() < 0.3
+            else 0.0
+            if play.world.chance() < 0.05
+            else play.world.uniform(0.02, 1.2 * play.timeout)
+        )
         began, freezes = process.now(), process.freezes
         choice = play.world.chance()
         if choice < 0.55:
@@ -230,9 +238,16 @@ class _User:
         else:
             await self._draw(timeout)
         took = process.now() - began
-        if timeout is not None and took > timeout + LATE and process.freezes == freezes and not self._hurt:
-            message = f"{self.name}: a call took {took:.3f} s, {timeout:.3f} s were allowed"
+        allowed = math.inf if timeout is None else (timeout or 2 * ONE_FLIGHT) + LATE
+        if took > allowed and process.freezes == freezes and not self._hurt:
+            message = f"{self.name}: a call took {took:.3f} s, {allowed:.3f} s were allowed"
             raise Violation(message, play.world.seed)
+
+    def _draw_timeout(self) -> float | None:
+        chance = self._play.world.chance()
+        if chance < 0.3:
+            return None
+        return 0.0 if chance < 0.35 else self._play.world.uniform(0.02, 1.2 * self._play.timeout)
 
     async def _judged(self, sums: Sums, amount: int, call: Coroutine[Wait, None, int]) -> None:
         """Do an add, and see whether what the caller is told is true."""
@@ -267,7 +282,7 @@ class _User:
         except UnavailableError:
             return
         if timeout is not None:
-            timeout = max(0.0, timeout - (self.client.process.now() - began))
+            timeout = timeout and max(0.001, timeout - (self.client.process.now() - began))
         amount = sums.new()
 
         async def call() -> int:
@@ -313,13 +328,12 @@ class _User:
     async def _draw(self, timeout: float | None) -> None:
         play, core = self._play, self.client.core
         source = source_of(core, IDENTIFIERS, play.block)
-        deadline = core.deadline(timeout)
         for _ in range(1 + int(play.world.chance() * 5)):
-            began = self._greatest
+            began, until = self._greatest, self.client.process.now() + (timeout or 0.0)
             try:
                 identifier = source.draw()
                 if identifier is None:
-                    identifier = await source.wait(deadline)
+                    identifier = await source.wait(timeout)
             except (UnavailableError, ClosedError):
                 return
             play.drawn(self.client, identifier)
@@ -327,3 +341,4 @@ class _User:
                 message = f"{self.name} was given {identifier} after {began}"
                 raise Violation(message, play.world.seed)
             self._greatest = identifier
+            timeout = timeout and max(0.001, until - self.client.process.now())
