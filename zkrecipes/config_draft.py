@@ -170,7 +170,7 @@ class Drafts(Generic[M]):
         raise ConflictError(message, path=self.label, expected=expected, actual=head.version)
 
     def check_layout(self, raw: bytes | None, nodes: Mapping[str, bytes]) -> None:
-        """Refuse to replace the root of a tree by a document, which would leave the tree's fields behind; or the reverse.
+        """Refuse to replace the root of a tree by a document, which would leave its fields behind; or the reverse.
 
         Raises:
             ForeignNodeError: It is in the other layout.

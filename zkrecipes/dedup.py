@@ -98,7 +98,7 @@ class Dedup:
         """The present bucket, which exists, and so do its neighbours."""
         time = self._core.server_time.at_least()
         while time is None or self._core.server_time.age > FRESH:
-            time = (await self._marks.commit((), deadline)).time
+            time = await self._marks.time(deadline)
         bucket = time // self._window
         missing = [each for each in (bucket - 1, bucket, bucket + 1) if each not in self._made]
         if missing:

@@ -115,6 +115,21 @@ class Marks:
             attempts += 1
             await self._core.again(attempts, began, deadline, self._label)
 
+    async def time(self, deadline: Deadline) -> int:
+        """The servers' time, in ms since 1970, by a write that changes nothing but a mark.
+
+        Raises:
+            NodeNotFoundError: The parent of the marks does not exist.
+            UnavailableError: No server answered in time.
+        """
+        while True:
+            try:
+                return (await self.commit((), deadline)).time
+            except OutcomeUnknownError as unknown:
+                # Whether it was applied does not matter to anybody.
+                if deadline.passed(self._core.runtime.now()):
+                    raise self._session.unavailable(self._label) from unknown
+
     async def once(
         self, operations: Sequence[Operation], deadline: Deadline, also: Callable[[], None] | None = None
     ) -> Committed | None:

@@ -159,20 +159,16 @@ class Claims:
 
         Raises:
             ClaimLostError: The claim had been lost; nothing was changed.
-            UnavailableError: No server answered in time; the claim is still held.
+            UnavailableError: No server answered in time. It is given back in the background, as it was.
             OutcomeUnknownError: It may have been given back.
         """
         self._begin(held)
+        # From here on others may have it, before the answer comes: it is not ours any more, whatever that says.
+        held.grip.hold.released = True
         try:
             await self._give_up(held, delay, error, deadline)
         except TransactionError as refused:
             raise self._lost(held, refused) from refused
-        except OutcomeUnknownError:
-            self._abandon(held)
-            raise
-        except ZkRecipesError:
-            self._resume(held)
-            raise
         else:
             self._end(held)
         finally:

@@ -169,7 +169,7 @@ class Claim(Handle, ClaimState[T]):
 
         Raises:
             ClaimLostError: The claim was lost before; nothing was changed.
-            UnavailableError: No server answered in time; it is still claimed.
+            UnavailableError: No server answered in time; it is given back in the background, as it was.
             OutcomeUnknownError: It may have been given back.
             ClosedError: It was acknowledged or given back before.
         """

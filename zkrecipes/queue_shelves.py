@@ -216,7 +216,7 @@ class Shelves:
                 return time
             await self.ready(deadline)
             try:
-                return (await self.marks.commit((), deadline)).time
+                return await self.marks.time(deadline)
             except NodeNotFoundError:
                 self.forget()
 

@@ -236,8 +236,9 @@ class Taker:
             self._view.drop(reservation, slot)
             try:
                 await self._claims.bury(want, patience.deadline)
-            except TransactionError as error:
-                logger.debug("Somebody else buries, or claims, %s: %s", slot.item, error)
+            except (TransactionError, OutcomeUnknownError) as error:
+                # Somebody else buries, or claims it; or it may be buried: the next look tells.
+                logger.debug("%s was not buried, or may be: %s", slot.item, error)
             return None
         return want
 
@@ -287,7 +288,7 @@ class Taker:
                 beat = self._core.runtime.now() + self._session.timeout / ONE_BEAT
                 await first_of(patience.cancelled, until=min(beat, patience.deadline.at))
                 self._check_cancelled(patience)
-                await self._shelves.marks.commit((), patience.deadline)
+                await self._shelves.marks.time(patience.deadline)
         except (TransactionError, NodeNotFoundError) as refused:
             grip.finish()
             if isinstance(refused, TransactionError):

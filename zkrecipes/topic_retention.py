@@ -153,7 +153,7 @@ class Trimmer:
         age = to_seconds(self._retention.max_age)
         since = None
         if self._retention.max_age is not None:
-            time = (await self._log.marks.commit((), deadline)).time
+            time = await self._log.marks.time(deadline)
             since = time - int(1000 * age)
         return Keep(since=since, newest=self._retention.max_count)
 
@@ -274,7 +274,7 @@ class Trimmer:
         """The least position of the durable subscriptions that count."""
         core, places = self._log.core, self._log.places
         positions: list[Position] = []
-        time = (await self._log.marks.commit((), deadline)).time
+        time = await self._log.marks.time(deadline)
         forgotten = time - 1000 * to_seconds(self._retention.forget_after)
         names: list[str] = await core.ask(Children(places.subs), deadline, self._log.label)
         for name in sorted(names):

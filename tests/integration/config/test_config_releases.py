@@ -72,7 +72,7 @@ def test_expected_is_a_compare_and_set_whose_conflict_shows_the_difference(zkr_c
 
 def test_a_conflict_over_many_fields_tells_how_many(zkr_client: zkr.Client) -> None:
     first_release(zkr_client)
-    with pytest.raises(zkr.ConflictError, match="and 82 more$"):
+    with pytest.raises(zkr.ConflictError, match=r"and 82 more$"):
         config_of(zkr_client).publish(settings(flags={f"f{number:02}": True for number in range(100)}), expected=7)
 
 

@@ -32,6 +32,7 @@ from zkrecipes.testing.simulation.contest import Contest
 from zkrecipes.testing.simulation.counting import Counting
 from zkrecipes.testing.simulation.listening import Listening
 from zkrecipes.testing.simulation.publishing import Publishing
+from zkrecipes.testing.simulation.queueing import Queueing
 from zkrecipes.testing.simulation.rollouts import Rollouts
 from zkrecipes.testing.simulation.world import Violation, World
 
@@ -73,6 +74,7 @@ KINDS: Final[dict[str, Callable[[int], Schedule]]] = {
     "config": Rollouts,
     "service": Configuring,
     "topic": Publishing,
+    "queue": Queueing,
     "counter": Counting,
 }
 """What makes a schedule of each recipe from its seed."""

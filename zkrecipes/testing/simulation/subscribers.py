@@ -12,11 +12,9 @@ from zkrecipes.errors import (
     OutcomeUnknownError,
     UnavailableError,
 )
-from zkrecipes.flow import first_of
+from zkrecipes.testing.simulation.actors import Actor
 from zkrecipes.testing.simulation.client import SimulatedClient
-from zkrecipes.testing.simulation.tasks import Task
 from zkrecipes.testing.simulation.users import Interrupt
-from zkrecipes.testing.simulation.world import Violation
 from zkrecipes.timing import Deadline
 from zkrecipes.topic_follow import Hole
 from zkrecipes.topic_layout import Position, Record
@@ -27,55 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Publisher", "Reader", "Trimming"]
 
-LATE: Final = 0.3
 REMOVAL: Final = 0.2
 """What a call takes beyond its timeout to take back its place in a line."""
 
 
-class _Actor:
-    task: Task[None]
-
-    def __init__(self, play: Publishing, client: SimulatedClient, name: str) -> None:
-        self.play = play
-        self.client = client
-        self.name = name
-        self.calling = False
-        self.hurt_at: float | None = None
-
-    def _complain(self, what: str) -> Violation:
-        return Violation(f"{self.name}: {what}", self.play.world.seed)
-
-    @property
-    def can_be_hurt(self) -> bool:
-        """Whether there is a call to interrupt."""
-        return self.calling and not self.task.done.done
-
-    def hurt(self) -> None:
-        """Interrupt the call."""
-        self.play.world.note(self.name, "is interrupted")
-        self.hurt_at = self.client.process.now()
-        self.task.interrupt(Interrupt())
-
-    async def _pause(self, seconds: float) -> None:
-        now = self.client.process.now
-        until = now() + seconds
-        while now() < until:
-            await first_of(until=until)
-
-    def _check_time(self, began: float, freezes: int, allowed: float, what: str) -> None:
-        process = self.client.process
-        took = process.now() - began
-        if self.hurt_at is not None:
-            # Who interrupts a call gives it a second to clean up, whatever its deadline.
-            took, allowed = process.now() - self.hurt_at, 1.0
-            self.hurt_at = None
-        if freezes == process.freezes and process.alive and took > allowed + LATE:
-            message = f"{what} took {took:.3f} s, {allowed:.3f} s were allowed"
-            raise self._complain(message)
-
-
 @final
-class Publisher(_Actor):
+class Publisher(Actor["Publishing"]):
     """Publishes messages, each with a payload of its own."""
 
     def __init__(self, play: Publishing, client: SimulatedClient, name: str, *, last: bool = False) -> None:
@@ -90,7 +45,7 @@ class Publisher(_Actor):
     async def _work(self) -> None:
         play, chance = self.play, self.play.world.chance
         while play.world.now < play.end:
-            await self._pause(2 * play.pace * chance())
+            await self.pause(2 * play.pace * chance())
             count = 3 if chance() < 0.15 and play.segment_size >= 3 else 1
             payloads = []
             for _ in range(count):
@@ -119,14 +74,14 @@ class Publisher(_Actor):
             return False
         finally:
             self.calling = False
-            self._check_time(began, freezes, timeout, "publish")
+            self.check_time(began, freezes, timeout, "publish")
         for payload, position in zip(payloads, positions, strict=True):
             play.messages.told(payload, position)
         return True
 
 
 @final
-class Trimming(_Actor):
+class Trimming(Actor["Publishing"]):
     """Removes old messages now and then."""
 
     def __init__(self, play: Publishing, client: SimulatedClient) -> None:
@@ -137,7 +92,7 @@ class Trimming(_Actor):
     async def _work(self) -> None:
         play = self.play
         while play.world.now < play.end:
-            await self._pause(2.0 * play.world.chance())
+            await self.pause(2.0 * play.world.chance())
             try:
                 await self.topic.trim(None, int(6 * play.world.chance()), 2.0)
             except (UnavailableError, OutcomeUnknownError, AcquireTimeoutError):
@@ -145,7 +100,7 @@ class Trimming(_Actor):
 
 
 @final
-class Reader(_Actor):
+class Reader(Actor["Publishing"]):
     """Reads a subscription, and acknowledges some of it; opens it again when it was closed or given up."""
 
     def __init__(
@@ -183,7 +138,7 @@ class Reader(_Actor):
     async def _work(self) -> None:
         chance = self.play.world.chance
         while not self._closing:
-            await self._pause(0.3 * chance())
+            await self.pause(0.3 * chance())
             state = self._topic.subscription(
                 self.subscription,
                 "earliest",
@@ -216,7 +171,7 @@ class Reader(_Actor):
             await state.open(Deadline.after(timeout, process.now()))
         finally:
             self.calling = False
-            self._check_time(began, freezes, timeout + REMOVAL, "subscribe")
+            self.check_time(began, freezes, timeout + REMOVAL, "subscribe")
         self.expects = True
 
     async def _read(self, state: SubscriptionState) -> None:
@@ -233,7 +188,7 @@ class Reader(_Actor):
                 continue
             finally:
                 self.calling = False
-                self._check_time(began, freezes, timeout + REMOVAL, "receive")
+                self.check_time(began, freezes, timeout + REMOVAL, "receive")
             if given.gap is not None:
                 self._see_gap(given)
                 state.taken(given, gap=True)
@@ -243,7 +198,7 @@ class Reader(_Actor):
             state.taken(given, gap=False)
             done = play.world.now > play.end
             if not done:
-                await self._pause(play.pace * chance())
+                await self.pause(play.pace * chance())
             if done or (not self._by_itself and chance() < 0.6):
                 await self._acknowledge(state, given)
             if self._gives_up and not done and chance() < 0.05:
@@ -254,10 +209,10 @@ class Reader(_Actor):
         assert hole is not None
         if hole.resumed > self.play.messages.low:
             message = f"a gap up to {hole.resumed}, but the low-water is {self.play.messages.low}"
-            raise self._complain(message)
+            raise self.complain(message)
         if self.play.protects and self.durable and self.subscription in self.play.messages.stored:
             message = f"a gap from {hole.first}, though nothing is removed that was not acknowledged"
-            raise self._complain(message)
+            raise self.complain(message)
         if self._term == given.term:
             self._next = self.play.messages.first_at(hole.resumed)
         self._hole = hole
@@ -270,7 +225,7 @@ class Reader(_Actor):
         payload = Record.decode(found.data, "").payload.decode()
         if messages.payloads.get(found.position) != payload:
             message = f"{payload} was handed out at {found.position}, where {messages.payloads.get(found.position)} is"
-            raise self._complain(message)
+            raise self.complain(message)
         rank = messages.rank[found.position]
         if given.term != self._term:
             # Another ownership: it begins at the stored position, as it was when it was taken up.
@@ -279,7 +234,7 @@ class Reader(_Actor):
                 self._begin(state, rank, found.position)
         elif self._next is not None and rank != self._next:
             message = f"handed out {found.position}, though {messages.order[self._next]} comes next"
-            raise self._complain(message)
+            raise self.complain(message)
         self._next = rank + 1
         self._hole = None
         self.handed += 1
@@ -292,10 +247,10 @@ class Reader(_Actor):
         first = messages.first_at(stored)
         if rank < first:
             message = f"handed out {position} again, though {stored} is stored"
-            raise self._complain(message)
+            raise self.complain(message)
         if rank > first and (self._hole is None or messages.first_at(self._hole.resumed) != rank):
             message = f"began at {position}, though {stored} is stored: messages are missing"
-            raise self._complain(message)
+            raise self.complain(message)
 
     async def _acknowledge(self, state: SubscriptionState, given: Given) -> None:
         process = self.client.process
@@ -310,7 +265,7 @@ class Reader(_Actor):
             return
         finally:
             self.calling = False
-            self._check_time(began, freezes, timeout, "ack")
+            self.check_time(began, freezes, timeout, "ack")
         if self.durable and not self.play.messages.stored[self.subscription] > position:
             message = f"{position} was acknowledged, and {self.play.messages.stored[self.subscription]} is stored"
-            raise self._complain(message)
+            raise self.complain(message)
