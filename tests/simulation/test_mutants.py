@@ -7,12 +7,20 @@ from collections import Counter
 
 import pytest
 
-from tests.simulation import config_mutants, counter_mutants, directed, listener_mutants, service_mutants, topic_mutants
+from tests.simulation import (
+    config_mutants,
+    counter_mutants,
+    directed,
+    listener_mutants,
+    queue_mutants,
+    service_mutants,
+    topic_mutants,
+)
 from tests.simulation.mutants import MUTANTS, Mutant
 from zkrecipes.testing.simulation import Violation
 from zkrecipes.testing.simulation.runner import KINDS, run_chunk
 
-MODULES = (listener_mutants, config_mutants, service_mutants, topic_mutants, counter_mutants)
+MODULES = (listener_mutants, config_mutants, service_mutants, topic_mutants, counter_mutants, queue_mutants)
 """They enter their mutants into MUTANTS."""
 
 LIMIT = 2000
@@ -57,5 +65,6 @@ def test_there_are_mutants_of_every_recipe() -> None:
     assert kinds["lock"] + kinds["election"] >= 15
     assert kinds["listener"] >= 8
     assert kinds["topic"] >= 8
+    assert kinds["queue"] >= 8
     assert kinds["counter"] >= 8
     assert all(module.__name__.startswith("tests.simulation.") for module in MODULES)

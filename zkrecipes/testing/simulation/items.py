@@ -37,6 +37,7 @@ class Items:
         self._records: dict[str, Record] = {}
         self._over: dict[str, None] = {}
         self._acks: dict[str, int] = {}
+        self._heads: dict[str, int] = {}
 
     # --- what callers were told ---------------------------------------------------------------------------------------
 
@@ -80,7 +81,9 @@ class Items:
         buried: list[str] = []
         for change in txn.changes:
             kind = _kind(change.path)
-            if kind == "item" and change.kind == "delete":
+            if kind == "head" and change.kind in {"create", "set"}:
+                self._heads[change.path.removesuffix("/head")] = int(change.data)
+            elif kind == "item" and change.kind == "delete":
                 deleted.append(change.path)
             elif kind == "item" and change.kind == "create":
                 record = self._record(change)
@@ -104,6 +107,9 @@ class Items:
         if item in self.stands:
             self._complain(f"{item} stands twice: at {self.stands[item]} and {path}")
         self.stands[item] = path
+        lane, shelf, _ = path.rsplit("/", 2)
+        if int(shelf[1:]) != self._heads[lane]:
+            self._complain(f"{item} was put into {shelf} of {lane}, though {self._heads[lane]} is the head")
 
     def _deleted(self, path: str, *, moved: list[str], buried: list[str]) -> None:
         record = self._records.pop(path)
@@ -140,6 +146,8 @@ def _kind(path: str) -> str:
     parts = path.removeprefix(f"{PATH}/").split("/")
     if parts[0] == "dead" and len(parts) == 2:
         return "dead"
+    if parts[0] in {"lanes", "delayed"} and parts[-1] == "head":
+        return "head"
     if parts[0] in {"lanes", "delayed"} and len(parts) == 4 and parts[2].startswith("s"):
         return "item"
     return ""

@@ -115,6 +115,9 @@ class Queueing:
             if self.touched(consumer.client) or not consumer.client.process.alive:
                 continue
             for item in consumer.valid():
+                if item in self.items.gone:
+                    message = f"{consumer.name} has a valid claim on {item}, which somebody else has acknowledged"
+                    raise Violation(message, self.world.seed)
                 other = holders.setdefault(item, consumer)
                 if other is not consumer:
                     message = f"two valid claims on {item}: {other.name} and {consumer.name}"

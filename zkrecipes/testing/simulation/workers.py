@@ -78,8 +78,8 @@ class Consumer(Actor["Queueing"]):
         self._stopped = True
 
     def valid(self) -> list[str]:
-        """The items on which it has a valid claim."""
-        return [held.record.id for held in self._held if held.grip.valid]
+        """The items on which it has a valid claim, that it is not ending at this moment."""
+        return [held.record.id for held in self._held if held.grip.valid and not held.settling]
 
     async def _work(self) -> None:
         play, chance = self.play, self.play.world.chance
