@@ -16,7 +16,9 @@ from zkrecipes.calls import Unsettled
 from zkrecipes.contention import enter
 from zkrecipes.errors import (
     AcquireTimeoutError,
+    CancelledError,
     ClaimLostError,
+    ClosedError,
     NodeNotFoundError,
     OutcomeUnknownError,
     SubscriptionBusyError,
@@ -109,16 +111,13 @@ class Owner:
         try:
             hold = await enter(core.nodes, place, Patience(deadline, deadline.timeout > 0, self._closed))
         except AcquireTimeoutError as error:
-            message = (
-                f"the subscription {self._name!r} of {self._log.label} was read by another until the timeout of "
-                f"{deadline.timeout:g} s. A durable subscription has one reader at a time: give this one another name, "
-                "or more time to stand by"
-            )
-            raise SubscriptionBusyError(
-                message, path=self._log.label, timeout=deadline.timeout, left_behind=error.left_behind
-            ) from error
+            raise self.busy(deadline, left_behind=error.left_behind) from error
+        except CancelledError:
+            raise self._closed_error() from None
         try:
             position = await self._position(hold, deadline)
+            if self._closed.done:
+                raise self._closed_error()
         except GeneratorExit:
             raise
         except BaseException:
@@ -126,6 +125,19 @@ class Owner:
             raise
         self._hold, self.stored = hold, position
         return position
+
+    def busy(self, deadline: Deadline, *, left_behind: bool = False) -> SubscriptionBusyError:
+        """The error for a deadline that came before we owned it."""
+        message = (
+            f"the subscription {self._name!r} of {self._log.label} was read by another until the timeout of "
+            f"{deadline.timeout:g} s. A durable subscription has one reader at a time: give this one another name, "
+            "or more time to stand by"
+        )
+        return SubscriptionBusyError(message, path=self._log.label, timeout=deadline.timeout, left_behind=left_behind)
+
+    def _closed_error(self) -> ClosedError:
+        message = f"the subscription {self._name!r} of {self._log.label} is closed; subscribe again"
+        return ClosedError(message, path=self._log.label)
 
     async def _position(self, hold: Hold, deadline: Deadline) -> Position:
         core, session = self._log.core, self._log.core.session

@@ -31,19 +31,23 @@ class Presence:
         log: The topic.
         member: What is told of it now.
         closed: Done when it is over.
+        dropped: Whether nobody has the subscription any more, though it was not closed.
     """
 
-    def __init__(self, log: Log, member: Callable[[], Member], closed: Pending[None]) -> None:
+    def __init__(
+        self, log: Log, member: Callable[[], Member], closed: Pending[None], dropped: Callable[[], bool]
+    ) -> None:
         self._log = log
         self._member = member
         self._closed = closed
+        self._dropped = dropped
         self._attempt: Attempt | None = None
         self._told = b""
 
     async def keep(self) -> None:
-        """Runs until it, or the client, is closed."""
+        """Runs until it, or the client, is closed, or it is dropped."""
         session, runtime = self._log.core.session, self._log.core.runtime
-        while not self._closed.done and not session.closed:
+        while not self._closed.done and not session.closed and not self._dropped():
             if session.usable:
                 try:
                     await self._tell()

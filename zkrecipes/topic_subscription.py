@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, final
@@ -73,6 +74,8 @@ class SubscriptionState:
         self.durable = durable
         self.closed: Pending[None] = Pending()
         self.term = 0
+        self.reader: weakref.ref[object] | None = None
+        """Who reads; when nobody has it any more, the subscription is closed."""
         self._start = start
         self._ack_every = ack_every
         self._ack_interval = ack_interval
@@ -84,6 +87,7 @@ class SubscriptionState:
         self._given = Position(0, 0)
         self._unacked = 0
         self._turn: Pending[None] | None = None
+        self._owning: Pending[None] | None = None
         self._acking: Pending[None] | None = None
         self._resumed: Pending[None] | None = None
         self._kicked: Pending[None] = Pending()
@@ -118,8 +122,20 @@ class SubscriptionState:
             self._begin(await self._start(deadline))
         runtime = self.log.core.runtime
         self._acked_at = runtime.now()
-        presence = Presence(self.log, self._member, self.closed)
-        runtime.spawn(presence.keep(), f"show {self.name} of {self.log.label}")
+        runtime.spawn(self._show(), f"show {self.name} of {self.log.label}")
+
+    async def _show(self) -> None:
+        await Presence(self.log, self._member, self.closed, self._dropped).keep()
+        if self._dropped() and not self.closed.done:
+            logger.warning(
+                "The subscription %r of %s was dropped without close(), and is closed now; use `with`",
+                self.name,
+                self.log.label,
+            )
+            await self.close()
+
+    def _dropped(self) -> bool:
+        return self.reader is not None and self.reader() is None
 
     def _member(self) -> Member:
         return Member(self.name, self.log.core.identity, self.stored, self.durable)
@@ -206,9 +222,20 @@ class SubscriptionState:
                 self._ready[0] = found._replace(data=data)
 
     async def _own_again(self, deadline: Deadline) -> None:
-        self._owner.tell_lost()
-        with contextlib.suppress(OutcomeUnknownError, ClaimLostError):  # lost while it was taken up: looked at again
-            self._begin(await self._owner.own(deadline))
+        """Take it up again, one at a time: two of us in the line would wait for one another."""
+        if self._owning is not None:
+            await first_of(self._owning, self.closed, until=deadline.at)
+            if self._owning is not None and deadline.passed(self.log.core.runtime.now()):
+                raise self._owner.busy(deadline)
+            return
+        owning = self._owning = Pending()
+        try:
+            self._owner.tell_lost()
+            with contextlib.suppress(OutcomeUnknownError, ClaimLostError):  # lost meanwhile: looked at again
+                self._begin(await self._owner.own(deadline))
+        finally:
+            self._owning = None
+            owning.resolve(None)
 
     async def _fill(self, deadline: Deadline) -> None:
         """Read on, until there is something, or something else is to be done."""
@@ -266,25 +293,31 @@ class SubscriptionState:
             raise self._owner.lost()
         if not self.durable:
             return
-        # In turn: two on their way at once could arrive with the newer one first.
+        await self._wait_for_acks(deadline)
+        if term != self.term:
+            raise self._owner.lost()
+        if position.following <= self._owner.stored:
+            return
+        await self._store(position.following, deadline)
+        self._acked_at = self.log.core.runtime.now()
+        if term == self.term and position.following >= self._given:
+            self._unacked = 0
+
+    async def _wait_for_acks(self, deadline: Deadline) -> None:
+        """In turn: of two on their way at once, the older one could be written last, if its reply is lost."""
         while self._acking is not None:
             if deadline.passed(self.log.core.runtime.now()):
                 raise self.log.core.session.unavailable(self.log.label)
             await first_of(self._acking, self.closed, until=deadline.at)
             self.check_open()
-        if term != self.term:
-            raise self._owner.lost()
-        if position.following <= self._owner.stored:
-            return
+
+    async def _store(self, position: Position, deadline: Deadline) -> None:
         acking = self._acking = Pending()
         try:
-            await self._owner.store(position.following, deadline)
+            await self._owner.store(position, deadline)
         finally:
             self._acking = None
             acking.resolve(None)
-        self._acked_at = self.log.core.runtime.now()
-        if term == self.term and position.following >= self._given:
-            self._unacked = 0
 
     async def _acknowledge_by_itself(self, deadline: Deadline) -> None:
         """Who asks for the next message has done with those before."""
@@ -308,8 +341,10 @@ class SubscriptionState:
         self.check_open()
         if self.durable:
             while not self._owner.valid:
-                await self._owner.own(deadline)
-            await self._owner.store(position, deadline)
+                await self._own_again(deadline)
+                self.check_open()
+            await self._wait_for_acks(deadline)
+            await self._store(position, deadline)
         self._begin(position)
         self._kicked.resolve(None)
 

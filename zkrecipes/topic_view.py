@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Generic, Literal
@@ -111,6 +112,7 @@ class SubscriptionView:
     def __init__(self, state: SubscriptionState) -> None:
         self._state = state
         self._pending_gap: Hole | None = None
+        state.reader = weakref.ref(self)
 
     @property
     def name(self) -> str:

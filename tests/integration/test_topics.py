@@ -468,6 +468,55 @@ def test_a_reader_that_was_robbed_takes_it_up_again(topic: zkr.Topic, other: zkr
     first.close()
 
 
+def test_seek_and_receive_take_a_lost_subscription_up_once(topic: zkr.Topic, other: zkr.Client) -> None:
+    """Two places of one reader in the line would wait for one another."""
+    positions = publish(topic, 0, 6)
+    first = topic.subscribe("audit", start="earliest")
+    assert values(first, 1) == [0]
+    standing_by = Later(lambda: zkr.Topic(other, PATH).subscribe("audit", timeout=LIMIT))
+    line = f"{PATH}/subs/audit/owner"
+    wait_until(lambda: len(other.children(line)) == 2, LIMIT, "the other one stands in line")
+    other.delete(f"{line}/{min(other.children(line), key=lambda name: name[-10:])}")
+    second = standing_by.result()
+    wait_until(lambda: not first.owned, LIMIT, "it knows that it was lost")
+    receiving = Later(lambda: first.receive(LIMIT))
+    seeking = Later(lambda: first.seek(positions[4]))
+    wait_until(lambda: len(other.children(line)) == 2, LIMIT, "it stands in line again")
+    with pytest.raises(zkr.SubscriptionBusyError):
+        first.seek(positions[4], timeout=0.3)
+    second.close()
+    seeking.result()
+    assert int(receiving.result().value) in {0, 4}
+    assert int(first.receive(LIMIT).value) in {4, 5}
+    assert len(other.children(line)) == 1
+    first.close()
+
+
+def test_close_ends_an_iteration_that_stands_in_line(topic: zkr.Topic, other: zkr.Client) -> None:
+    first = topic.subscribe("audit", start="earliest")
+    standing_by = Later(lambda: zkr.Topic(other, PATH).subscribe("audit", timeout=LIMIT))
+    line = f"{PATH}/subs/audit/owner"
+    wait_until(lambda: len(other.children(line)) == 2, LIMIT, "the other one stands in line")
+    other.delete(f"{line}/{min(other.children(line), key=lambda name: name[-10:])}")
+    with standing_by.result():
+        wait_until(lambda: not first.owned, LIMIT, "it knows that it was lost")
+        reading = Later(lambda: list(first))
+        wait_until(lambda: len(other.children(line)) == 2, LIMIT, "it stands in line again")
+        first.close()
+        assert reading.result() == []
+        wait_until(lambda: len(other.children(line)) == 1, LIMIT, "it has left the line")
+
+
+def test_a_subscription_that_is_dropped_makes_room(topic: zkr.Topic, other: zkr.Client) -> None:
+    publish(topic, 0, 2)
+    first = topic.subscribe("audit", start="earliest")
+    assert values(first, 1) == [0]
+    del first
+    with zkr.Topic(other, PATH).subscribe("audit", timeout=LIMIT) as second:
+        assert values(second, 1) == [0]
+    wait_until(lambda: not other.children(f"{PATH}/members"), LIMIT, "nobody is there")
+
+
 # --- what cannot be read ----------------------------------------------------------------------------------------------
 
 
