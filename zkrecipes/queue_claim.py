@@ -225,7 +225,10 @@ class Claims:
         """
         error = want.record.error or "its consumers ended without acknowledging it or giving it back"
         record = want.record.with_(error=error)
-        operations = (Delete(want.slot.item, want.version), *self._bury(want, record))
+        # Refused if there is a claim: the listing may be older than the last attempt, which somebody is at. Nothing
+        # else can tell a server that a node must not exist.
+        alone = (Create(want.slot.claim, acl=self._core.nodes.acl), Delete(want.slot.claim))
+        operations = (*alone, Delete(want.slot.item, want.version), *self._bury(want, record))
         await self._commit(operations, deadline)
         logger.warning("The item %s of %s is a dead letter now: %s", record.id, self._shelves.label, error)
 

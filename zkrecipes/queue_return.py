@@ -14,7 +14,7 @@ from typing import final
 
 from zkrecipes.calls import Unsettled
 from zkrecipes.core import Core
-from zkrecipes.errors import NodeNotFoundError, ZkRecipesError
+from zkrecipes.errors import NodeNotFoundError, TransactionError, ZkRecipesError
 from zkrecipes.flow import first_of
 from zkrecipes.port import Check, Delete, Get, Multi
 from zkrecipes.queue_layout import Record, Slot
@@ -67,7 +67,7 @@ class Returns:
             for want in wants:
                 self._core.runtime.spawn(self._give_back(want, session_id), what)
 
-    async def _give_back(self, want: Want, session_id: int) -> None:
+    async def _give_back(self, want: Want, session_id: int) -> None:  # noqa: C901 - each refusal means something else
         session = self._session
         while True:
             try:
@@ -88,6 +88,11 @@ class Returns:
                 # With the version, since another's claim of the same name may come between.
                 operations = (Check(want.slot.item, want.version), Delete(want.slot.claim))
                 await session.result(session.call(Multi(operations), session_id), math.inf)
+            except TransactionError as refused:
+                if refused.index == 0 and isinstance(refused.__cause__, NodeNotFoundError):
+                    # The item is gone, for ever: its name is never made twice. So nobody else can claim it, either.
+                    session.call(Delete(want.slot.claim), session_id)
+                return
             except Unsettled:
                 await first_of(session.changed, until=self._core.runtime.now() + 0.05)
             except NodeNotFoundError:

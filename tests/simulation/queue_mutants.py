@@ -78,3 +78,9 @@ def forgotten_claims_are_not_given_back() -> Iterator[None]:
 def a_name_tells_when_an_item_is_due() -> Iterator[None]:
     with edited(Taker, "_checked", ("if time is None or time < due:", "if False:")):
         yield
+
+
+@mutant(f"{LEFT}|is not in the queue|has a valid claim on", "queue")
+def an_item_is_buried_whoever_has_claimed_it() -> Iterator[None]:
+    with edited(Claims, "bury", ("(*alone, Delete", "(Delete")):
+        yield

@@ -115,8 +115,9 @@ class Queueing:
             if self.touched(consumer.client) or not consumer.client.process.alive:
                 continue
             for item in consumer.valid():
-                if item in self.items.gone:
-                    message = f"{consumer.name} has a valid claim on {item}, which somebody else has acknowledged"
+                if item not in self.items.stands:
+                    what = "acknowledged" if item in self.items.gone else "made a dead letter"
+                    message = f"{consumer.name} has a valid claim on {item}, which somebody else has {what}"
                     raise Violation(message, self.world.seed)
                 other = holders.setdefault(item, consumer)
                 if other is not consumer:
