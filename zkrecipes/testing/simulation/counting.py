@@ -14,7 +14,7 @@ from zkrecipes.flow import Algorithm, Wait, first_of
 from zkrecipes.identifiers import source_of
 from zkrecipes.marks import marks_of
 from zkrecipes.patience import ONE_FLIGHT
-from zkrecipes.port import Set
+from zkrecipes.port import Multi, Request, Set
 from zkrecipes.scripts import run_script_async
 from zkrecipes.shared_value import SharedValueRecipe
 from zkrecipes.testing.simulation.checks import Ledger, ThirdParty
@@ -86,6 +86,8 @@ class Counting:
             self._faults.plan(2 + int(chance() * 6), third_party=chance() < 0.25, calls=self._hurt)
             for _ in range(int(chance() * 4)):
                 world.at(world.uniform(0.2, self.end * 0.75), self._faults.lose_reply, Set)
+            if chance() < 0.3:
+                world.at(world.uniform(0.2, self.end * 0.25), self._lose_session)
         self.ensemble.on_commit = self._committed
         world.note("world", "counter, %d servers, tick %.1f s, delay %.4f s", size, tick, delay)
 
@@ -103,6 +105,18 @@ class Counting:
             raise error
         message = f"the background task {name!r} failed: {error!r}"
         raise Violation(message, self.world.seed) from error
+
+    def _lose_session(self) -> None:
+        """The reply to a client's next write is lost, and then nothing is heard until its session has ended."""
+        client = self.clients[int(self.world.chance() * len(self.clients))]
+
+        def lose(request: Request) -> bool:
+            if not isinstance(request, Multi):
+                return False
+            client.isolate(1.4 * self.timeout)
+            return True
+
+        client.transport.lose = lose
 
     def _hurt(self, client: SimulatedClient) -> None:
         busy = [user for user in self.users if user.client is client and user.task is not None]
