@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Generic, TypeVar, final
@@ -27,6 +28,7 @@ class LostReason(Enum):
     NODE_DELETED = "somebody deleted the node"
     CLOSED = "the client was closed"
     FORKED = "this process is a fork of the one that holds it"
+    TIMED_OUT = "its visibility timeout has ended"
 
 
 R = TypeVar("R")
@@ -123,6 +125,7 @@ class Hold:
         born: When it was won.
         watched: Whether a watch stands on the node.
         undo: How it is given up, where that is not the removal of its node.
+        until: When it ends although its session lives, by our clock; infinite where it does not.
     """
 
     __slots__ = (
@@ -136,6 +139,7 @@ class Hold:
         "session_id",
         "token",
         "undo",
+        "until",
         "version",
         "watched",
     )
@@ -155,6 +159,7 @@ class Hold:
         self.released = False
         self.watched = False
         self.undo: Callable[[], None] | None = None
+        self.until = math.inf
 
     @property
     def valid(self) -> bool:
@@ -163,7 +168,7 @@ class Hold:
 
     def remaining(self) -> float:
         """Seconds for which that will be provable if no server answers any more; 0.0 if it is not."""
-        return max(0.0, self._lease.until - self._runtime.now()) if self.valid else 0.0
+        return max(0.0, min(self._lease.until, self.until) - self._runtime.now()) if self.valid else 0.0
 
     @property
     def reason(self) -> LostReason | None:
@@ -174,6 +179,8 @@ class Hold:
             elif self._runtime.now() >= self._lease.until:
                 # Latch: a reader who has once seen it end makes sure that no later answer can revive it.
                 self.ended = LostReason.UNREACHABLE
+            elif self._runtime.now() >= self.until:
+                self.ended = LostReason.TIMED_OUT
         return self.ended
 
     def end(self, reason: LostReason) -> None:

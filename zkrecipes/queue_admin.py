@@ -115,6 +115,21 @@ class Admin:
             await self._oldest(lanes, deadline),
         )
 
+    async def _occupancy(self, deadline: Deadline) -> list[tuple[str, int]]:
+        """The nodes of items, each with how many stand there."""
+        lanes, buckets = await self._all_shelves(deadline)
+        paths = [shelf.nodes[0] for shelf in (*lanes, *buckets)]
+        nodes = await self._ask([Get(path) for path in paths], deadline)
+        return [(path, 0 if node is None else node[1].children_count) for path, node in zip(paths, nodes, strict=True)]
+
+    async def size(self, deadline: Deadline) -> int:
+        """All items: waiting, delayed and claimed."""
+        return sum(count for _, count in await self._occupancy(deadline))
+
+    async def occupied(self, deadline: Deadline) -> list[str]:
+        """The nodes where items stand, those that are served first in front."""
+        return [path for path, count in await self._occupancy(deadline) if count]
+
     async def _oldest(self, lanes: list[_Shelf], deadline: Deadline) -> float | None:
         births: list[int] = []
         for lane in dict.fromkeys(shelf.lane for shelf in lanes):

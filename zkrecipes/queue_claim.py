@@ -23,9 +23,9 @@ from zkrecipes.errors import (
 )
 from zkrecipes.hold import Grip, LostReason
 from zkrecipes.marks import Committed, Operation
-from zkrecipes.port import Create, Delete, Set
-from zkrecipes.queue_layout import Record, Slot
-from zkrecipes.queue_return import Returns, Want
+from zkrecipes.port import Check, Create, Delete, Set
+from zkrecipes.queue_layout import Record, Slot, place_of
+from zkrecipes.queue_return import Returns, Want, visible
 from zkrecipes.timing import Deadline
 
 if TYPE_CHECKING:
@@ -186,7 +186,11 @@ class Claims:
             self._returned(want.slot)
             return
         due = want.made + record.delay
-        moved = record.with_(delay=math.ceil(delay * 1000), place=record.place or due, born=record.born or want.made)
+        moved = record.with_(
+            delay=math.ceil(delay * 1000),
+            place=record.place or place_of(due, want.slot.name.sequence),
+            born=record.born or want.made,
+        )
         while True:
             placed = [await self._putter.place(moved, deadline)]
             operations_ = self._putter.operations(placed, self._ends(want))
@@ -260,6 +264,27 @@ class Claims:
                 raise
         else:
             self.returns.give_back([held.want], hold.session_id)
+
+    async def extend(self, held: Held, seconds: float, deadline: Deadline) -> None:
+        """Let a claim end so many seconds from now, at the earliest.
+
+        Raises:
+            ValueError: It has no visibility timeout.
+            ClaimLostError: It was lost.
+        """
+        self.check(held)
+        hold, want = held.grip.hold, held.want
+        if hold.until == math.inf:
+            message = f"{self._shelves.label} has no visibility timeout: a claim lives as long as its session"
+            raise ValueError(message)
+        before = self._core.runtime.now()
+        want.guid = visible(want.guid.partition(" ")[0], seconds)
+        operations = (Check(want.slot.item, want.version), Set(want.slot.claim, want.guid.encode()))
+        try:
+            await self._commit(operations, deadline)
+        except TransactionError as refused:
+            raise self._lost(held, refused) from refused
+        hold.until = before + seconds * (1 - self._session.drift)
 
     # --- states of a claim --------------------------------------------------------------------------------------------
 

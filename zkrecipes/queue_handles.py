@@ -15,7 +15,7 @@ from zkrecipes.errors import ClaimLostError, UnavailableError, ZkRecipesError
 from zkrecipes.handle import Handle, HandleState
 from zkrecipes.queue_admin import Entry
 from zkrecipes.queue_claim import Held, error_text
-from zkrecipes.queue_recipe import ItemId, Outbox, QueueRecipe
+from zkrecipes.queue_recipe import ItemId, Outbox, QueueRecipe, checked_visibility
 from zkrecipes.timing import Timeout, to_seconds
 
 if TYPE_CHECKING:
@@ -175,6 +175,17 @@ class Claim(Handle, ClaimState[T]):
         """
         seconds, text = self._failure(delay, error)
         self._client.run(self._recipe.give_up(self._held, seconds, text, timeout))
+
+    def extend(self, seconds: Timeout, *, timeout: Timeout | DefaultTimeout = DEFAULT) -> None:
+        """Keep a claim of a queue with a visibility timeout, so many seconds from now.
+
+        Raises:
+            ValueError: The queue has no visibility timeout.
+            ClaimLostError: The claim was lost before.
+            ClosedError: It was acknowledged or given back before.
+            UnavailableError: No server answered in time.
+        """
+        self._client.run(self._recipe.extend(self._held, checked_visibility(seconds, "seconds"), timeout))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

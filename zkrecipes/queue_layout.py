@@ -40,6 +40,7 @@ __all__ = [
     "parse_bucket",
     "parse_lane",
     "parse_name",
+    "place_of",
     "read_record",
     "shelf_numbers",
     "shelf_prefix",
@@ -59,7 +60,7 @@ _HEX: Final = re.compile(r"[0-9a-f]{8}")
 _GUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _ITEM: Final = re.compile(rf"(?P<guid>{_GUID})-(?P<sequence>[0-9]{{10}})")
 _DELAYED: Final = re.compile(
-    rf"(?P<due>[0-9a-f]{{12}})-(?P<priority>[0-9a-f]{{8}})-(?P<place>[0-9a-f]{{12}})-(?P<guid>{_GUID})-"
+    rf"(?P<due>[0-9a-f]{{12}})-(?P<priority>[0-9a-f]{{8}})-(?P<place>[0-9a-f]{{16}})-(?P<guid>{_GUID})-"
     r"(?P<sequence>[0-9]{10})"
 )
 _SHELF: Final = re.compile(r"s([0-9]{10})")
@@ -126,7 +127,12 @@ def shelf_prefix(guid: str) -> str:
 
 def delayed_prefix(due: int, priority: int, place: int, guid: str) -> str:
     """What an item's name begins with, in a bucket."""
-    return f"{due:012x}-{lane_name(priority)}-{place:012x}-{guid}-"
+    return f"{due:012x}-{lane_name(priority)}-{place:016x}-{guid}-"
+
+
+def place_of(time: int, sequence: int) -> int:
+    """A place among equals: by time (ms since 1970), then as they were put."""
+    return time << 16 | sequence & 0xFFFF
 
 
 @final
@@ -210,7 +216,7 @@ class Record:
         payload: As the codec wrote it.
         attempts: How often it was claimed.
         delay: Milliseconds from the making of this node until it is due.
-        place: Its place among equals, in ms since 1970, once it has been moved; 0 before.
+        place: Its place among equals (`place_of`), once it has been moved; 0 before.
         born: When it was first put, in ms since 1970, once it has been moved; 0 before.
         headers: Of the user.
         error: Why the last attempt failed; empty if none did.

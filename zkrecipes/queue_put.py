@@ -16,7 +16,16 @@ from zkrecipes.dedup import Dedup
 from zkrecipes.errors import ConflictError, NodeExistsError, NodeNotFoundError, TransactionError, ZkRecipesError
 from zkrecipes.marks import Committed, Operation
 from zkrecipes.port import Check, Create, Created
-from zkrecipes.queue_layout import Record, bucket_name, bucket_of, delayed_prefix, lane_name, lane_nodes, shelf_prefix
+from zkrecipes.queue_layout import (
+    Record,
+    bucket_name,
+    bucket_of,
+    delayed_prefix,
+    lane_name,
+    lane_nodes,
+    place_of,
+    shelf_prefix,
+)
 from zkrecipes.queue_shelves import Head, Shelves
 from zkrecipes.timing import Deadline
 
@@ -115,7 +124,7 @@ class Putter:
             # Not later than the real time when it is due, which is told by the time that its node will have.
             due = await self._shelves.server_time(deadline) + record.delay
             lane = f"{self._shelves.branch('delayed')}/{bucket_name(bucket_of(due))}"
-            name = delayed_prefix(due, record.priority, record.place or due, record.id)
+            name = delayed_prefix(due, record.priority, record.place or place_of(due, 0), record.id)
         else:
             lane = f"{self._shelves.branch('lanes')}/{lane_name(record.priority)}"
             name = shelf_prefix(record.id)

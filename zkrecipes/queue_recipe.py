@@ -17,7 +17,9 @@ from zkrecipes.patience import Patience
 from zkrecipes.queue_admin import Admin, Entry, QueueStats
 from zkrecipes.queue_claim import Claims, Held
 from zkrecipes.queue_layout import Record, checked_headers, checked_priority
+from zkrecipes.queue_overdue import Overdue
 from zkrecipes.queue_put import Putter
+from zkrecipes.queue_room import Room
 from zkrecipes.queue_shelves import Shelves, shelves_of
 from zkrecipes.queue_take import Taker
 from zkrecipes.queue_view import View
@@ -31,6 +33,7 @@ ItemId = NewType("ItemId", str)
 """What a put returns: it names the item for ever, wherever it is moved."""
 
 SMALLEST_SEGMENT: Final = 2
+LONGEST_VISIBILITY: Final = 10**9
 
 
 @final
@@ -104,7 +107,7 @@ class QueueRecipe:
             message = f"backoff must be a tenacity wait object or a callable(attempt), not {type(backoff).__name__}"
             raise TypeError(message)
         self._backoff: Any = backoff
-        self.visibility = None if visibility is None else to_seconds(visibility, "visibility")
+        self.visibility = None if visibility is None else checked_visibility(visibility)
         window = to_seconds(dedup_window, "dedup_window")
         if not 0 < window < 10**9:
             message = f"dedup_window must be more than 0 seconds, and less than 30 years, not {window}"
@@ -120,7 +123,9 @@ class QueueRecipe:
         self.putter = Putter(core, self.shelves, segment_size, dedup)
         self.claims = Claims(core, self.shelves, self.putter, self.max_attempts, view.returned)
         self._admin = Admin(core, self.shelves, self.putter)
-        self._taker = Taker(core, self.shelves, view, self.claims, self.trouble.report)
+        self._room = Room(core, self.shelves, self._admin, self.max_size, wait=on_full == "wait")
+        overdue = Overdue(core, self.shelves, view, self.visibility)
+        self._taker = Taker(core, self.shelves, view, self.claims, self.trouble.report, overdue)
 
     def _shared(self, what: str, path: str, make: Callable[[], Any]) -> Any:
         key = (f"queue {what}", path)
@@ -146,7 +151,9 @@ class QueueRecipe:
         """Store items, all or none."""
         if not records:
             return []
-        return [ItemId(id_) for id_ in await self.putter.put(records, dedup_id, self.core.deadline(timeout))]
+        deadline = self.core.deadline(timeout)
+        await self._room.take(len(records), deadline)
+        return [ItemId(id_) for id_ in await self.putter.put(records, dedup_id, deadline)]
 
     # --- takes --------------------------------------------------------------------------------------------------------
 
@@ -187,6 +194,10 @@ class QueueRecipe:
         """An item did not decode: it is reported, and served again later."""
         logger.warning("Item %s of %s is put off: %s", id_, self.label, error)
         self.trouble.tell(error)
+
+    async def extend(self, held: Held, seconds: float, timeout: Timeout | DefaultTimeout) -> None:
+        """Let a claim with a visibility timeout end later."""
+        await self.claims.extend(held, seconds, self.core.deadline(timeout))
 
     async def give_up(self, held: Held, delay: float, error: str, timeout: Timeout | DefaultTimeout) -> None:
         """Give one back after a failure."""
@@ -275,5 +286,19 @@ def checked_count(name: str, value: int) -> int:
         raise TypeError(message)
     if value < 1:
         message = f"{name} must be at least 1, not {value}"
+        raise ValueError(message)
+    return value
+
+
+def checked_visibility(seconds: Timeout, name: str = "visibility") -> float:
+    """Check for how long a claim counts.
+
+    Raises:
+        TypeError: It is no number of seconds.
+        ValueError: It is 0 or less, or longer than thirty years.
+    """
+    value = to_seconds(seconds, name)
+    if not 0 < value < LONGEST_VISIBILITY:
+        message = f"{name} must be more than 0 seconds, and less than 30 years, not {value}"
         raise ValueError(message)
     return value

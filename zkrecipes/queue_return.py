@@ -19,7 +19,7 @@ from zkrecipes.flow import first_of
 from zkrecipes.port import Check, Delete, Get, Multi
 from zkrecipes.queue_layout import Record, Slot
 
-__all__ = ["Returns", "Want"]
+__all__ = ["Returns", "Want", "visible", "visible_for"]
 
 logger = logging.getLogger("zkrecipes.queue")
 
@@ -83,7 +83,7 @@ class Returns:
                 with contextlib.suppress(ZkRecipesError):
                     await session.result(proof, math.inf)
                 data, stat = await session.result(look, math.inf)
-                if data != want.guid.encode() or stat.ephemeral_owner != session_id:
+                if data.split(b" ")[0] != want.guid.split(" ")[0].encode() or stat.ephemeral_owner != session_id:
                     return  # another's
                 # With the version, since another's claim of the same name may come between.
                 operations = (Check(want.slot.item, want.version), Delete(want.slot.claim))
@@ -102,3 +102,14 @@ class Returns:
                 return
             else:
                 return
+
+
+def visible(guid: str, seconds: float | None) -> str:
+    """What a claim's node holds: whose it is, and for how many milliseconds it counts, if that is limited."""
+    return guid if seconds is None else f"{guid} {int(seconds * 1000)}"
+
+
+def visible_for(data: bytes) -> int | None:
+    """For how many milliseconds a claim counts; None if as long as its session lives."""
+    _, _, limit = data.partition(b" ")
+    return int(limit) if limit.isdigit() else None

@@ -8,6 +8,7 @@ back in the background, or ends with its session.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
@@ -32,7 +33,8 @@ from zkrecipes.patience import Patience
 from zkrecipes.port import Children, Create, Get, Kind, ReadMany, Refused, Set, Stat
 from zkrecipes.queue_claim import Claims, Held
 from zkrecipes.queue_layout import Slot, read_record
-from zkrecipes.queue_return import Want
+from zkrecipes.queue_overdue import Overdue
+from zkrecipes.queue_return import Want, visible
 from zkrecipes.queue_shelves import Shelves
 from zkrecipes.queue_view import Reservation, View
 from zkrecipes.refusals import UnsupportedError, refusal_error
@@ -68,15 +70,17 @@ class Taker:
         view: Of the queue; shared by the takers of this client.
         claims: How claims end.
         report: Told of what cannot be served: its path, and why.
+        overdue: Ends claims whose visibility is over.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the parts of a queue
         self,
         core: Core,
         shelves: Shelves,
         view: View,
         claims: Claims,
         report: Callable[[str, Exception], None],
+        overdue: Overdue,
     ) -> None:
         self._core = core
         self._session = core.session
@@ -84,6 +88,7 @@ class Taker:
         self._view = view
         self._claims = claims
         self._report = report
+        self._overdue = overdue
 
     async def take(self, want: int, patience: Patience) -> list[Held]:
         """Claim up to so many items; one at least.
@@ -147,9 +152,14 @@ class Taker:
         self._view.turn = mine
         try:
             reservation = await self._view.look(want, patience.deadline)
+            overdue = math.inf
+            if not reservation.slots and self._overdue.visibility is not None:
+                overdue = await self._overdue.break_(patience.deadline)
+                if overdue == -math.inf:
+                    return Reservation()
             if reservation.slots or not patience.in_line:
                 return reservation if reservation.slots else None
-            until = min(patience.deadline.at, self._view.wake_at)
+            until = min(patience.deadline.at, self._view.wake_at, overdue)
             if self._view.contended:
                 until = min(until, self._core.runtime.now() + LOCAL_LOOK)
             await first_of(*self._view.watches(), patience.cancelled, until=until)
@@ -173,7 +183,7 @@ class Taker:
 
     async def _read(self, reservation: Reservation, patience: Patience) -> list[Want]:
         slots = tuple(reservation.slots)
-        guid = self._core.runtime.unique()
+        guid = visible(self._core.runtime.unique(), self._overdue.visibility)
         wants: list[Want] = []
         size = 0
         for slot, answer in zip(slots, await self._nodes(slots, patience), strict=True):
@@ -245,6 +255,7 @@ class Taker:
     async def _commit(self, reservation: Reservation, wants: list[Want], patience: Patience) -> list[Held]:
         first_try = True
         while wants:
+            began = self._core.runtime.now()
             operations: list[Operation] = []
             claimed = []
             for want in wants:
@@ -270,7 +281,7 @@ class Taker:
             if first_try:
                 self._view.won()
             self._view.release(reservation)
-            return [self._held(want, committed) for want in claimed]
+            return [self._held(want, committed, began) for want in claimed]
         self._view.release(reservation)
         return []
 
@@ -346,8 +357,10 @@ class Taker:
                 wants.remove(want)
                 self._view.lost(reservation, want.slot)
 
-    def _held(self, want: Want, committed: Committed) -> Held:
+    def _held(self, want: Want, committed: Committed, began: float) -> Held:
         hold = self._session.hold(want.slot.item, committed.zxid, want.version)
+        if self._overdue.visibility is not None:
+            self._overdue.limit(hold, began)
         hold.undo = lambda: self._claims.returns.give_back([want], hold.session_id)
         held: Held
 

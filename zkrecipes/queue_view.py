@@ -362,6 +362,16 @@ class View:
             ),
         ]
 
+    def claimed(self) -> list[Slot]:
+        """What was claimed when it was listed, wherever we looked."""
+        return [
+            Slot(path, number, name)
+            for path, lane in self._seen.items()
+            for number, shelf in lane.shelves.items()
+            for name in (parse_name(text, lane.priority) for text in sorted(shelf.claims.names))
+            if name is not None
+        ]
+
     @property
     def contended(self) -> bool:
         """Whether takers of this process have reserved something that they may give back."""

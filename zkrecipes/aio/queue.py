@@ -21,7 +21,7 @@ from zkrecipes.queue import UNDECODABLE, OnFull, queue_codec
 from zkrecipes.queue_admin import Entry, QueueStats
 from zkrecipes.queue_claim import Held
 from zkrecipes.queue_handles import ClaimState, QueuedItem
-from zkrecipes.queue_recipe import ItemId, Outbox, QueueRecipe, checked_count
+from zkrecipes.queue_recipe import ItemId, Outbox, QueueRecipe, checked_count, checked_visibility
 from zkrecipes.timing import Timeout
 
 if TYPE_CHECKING:
@@ -58,6 +58,17 @@ class Claim(Handle, ClaimState[T]):
         """The attempt has failed: give the item back. Arguments and errors as of zkrecipes.Claim.nack."""
         seconds, text = self._failure(delay, error)
         await self._client.run(self._recipe.give_up(self._held, seconds, text, timeout))
+
+    async def extend(self, seconds: Timeout, *, timeout: Timeout | DefaultTimeout = DEFAULT) -> None:
+        """Keep a claim of a queue with a visibility timeout, so many seconds from now.
+
+        Raises:
+            ValueError: The queue has no visibility timeout.
+            ClaimLostError: The claim was lost before.
+            ClosedError: It was acknowledged or given back before.
+            UnavailableError: No server answered in time.
+        """
+        await self._client.run(self._recipe.extend(self._held, checked_visibility(seconds, "seconds"), timeout))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
