@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from zkrecipes.cli import config, counter, doctor, elect, lock, server, watch
+from zkrecipes.cli import config, counter, doctor, elect, lock, queue, server, watch
 from zkrecipes.cli.child import SIGNALLED, InterruptedBySignal
 from zkrecipes.cli.output import MissingExtra, UsageProblem, out, status_of, usage_errors
 from zkrecipes.cli.settings import AUTH_FORMS, Settings, parse_auth, set_up_logging
@@ -37,6 +37,7 @@ app.add_typer(elect.app, name="elect")
 app.add_typer(config.app, name="config")
 app.add_typer(counter.app, name="counter")
 app.add_typer(counter.ids, name="id")
+app.add_typer(queue.app, name="queue")
 app.command("watch")(watch.watch)
 app.command("server")(server.server)
 app.command("doctor")(doctor.doctor)

@@ -17,7 +17,7 @@ from zkrecipes.client import Client
 from zkrecipes.listener import Change, ChildrenListener, NodeListener, TreeListener
 from zkrecipes.port import Stat
 
-__all__ = ["stat_value", "until_interrupted", "watch"]
+__all__ = ["shown", "stat_value", "text_of", "until_interrupted", "watch"]
 
 LONGEST: Final = 200
 """Characters of a value on a person's screen."""
@@ -51,16 +51,16 @@ def watch(
         if once and not initial:
             message = "--once shows what is there already, and --no-initial leaves it out: use one of them"
             raise UsageProblem(message)
-        shown = _Shown()
+        screen = _Shown()
         for watched, listener in listeners:
             if once:
-                shown.state(listener.start())
+                screen.state(listener.start())
                 listener.close()
             else:
-                shown.follow(watched, listener, initial=initial)
+                screen.follow(watched, listener, initial=initial)
         if not once:
             try:
-                until_interrupted(zk, shown.broken)
+                until_interrupted(zk, screen.broken)
             finally:
                 # Before the client: its end would be shown as a suspended connection.
                 for _, listener in listeners:
@@ -124,15 +124,15 @@ class _Shown:
     def state(self, listener: AnyListener) -> None:
         """Show what is there."""
         for node in listener.snapshot().values():
-            value, encoding = _text(node.value)
+            value, encoding = text_of(node.value)
             entry = {"event": "present", "path": node.path, "value": value, "encoding": encoding}
-            out.value({**entry, "stat": stat_value(node.stat)}, f"{node.path}  {_shown(node.value)}")
+            out.value({**entry, "stat": stat_value(node.stat)}, f"{node.path}  {shown(node.value)}")
 
     def change(self, change: Change[bytes]) -> None:
         """Show one."""
         now = datetime.now().astimezone()
-        old, old_encoding = _text(change.old)
-        new, new_encoding = _text(change.new)
+        old, old_encoding = text_of(change.old)
+        new, new_encoding = text_of(change.new)
         kind = change.kind.value
         value = {
             "event": kind,
@@ -144,11 +144,11 @@ class _Shown:
             "new_encoding": new_encoding,
             "stat": stat_value(change.stat),
         }
-        values = _shown(change.new)
+        values = shown(change.new)
         if kind == "changed":
-            values = f"{_shown(change.old)} -> {_shown(change.new)}"
+            values = f"{shown(change.old)} -> {shown(change.new)}"
         elif kind == "deleted":
-            values = f"was {_shown(change.old)}"
+            values = f"was {shown(change.old)}"
         with self._writing():
             out.value(value, f"{now:%H:%M:%S}  {kind:<8} {change.path}  {values}")
 
@@ -190,7 +190,8 @@ def _count(listener: AnyListener) -> str:
     return f"{count} node{'' if count == 1 else 's'}"
 
 
-def _text(data: bytes | None) -> tuple[str | None, str | None]:
+def text_of(data: bytes | None) -> tuple[str | None, str | None]:
+    """As JSON can hold it: the text, and how it was made of the bytes."""
     if data is None:
         return None, None
     try:
@@ -199,12 +200,13 @@ def _text(data: bytes | None) -> tuple[str | None, str | None]:
         return base64.b64encode(data).decode("ascii"), "base64"
 
 
-def _shown(data: bytes | None) -> str:
+def shown(data: bytes | None) -> str:
+    """As a person's screen can show it, in one line."""
     if data is None:
         return ""
     if not data:
         return "(no data)"
-    text, encoding = _text(data)
+    text, encoding = text_of(data)
     if text is None or encoding != "utf-8":
         return f"({len(data)} bytes)"
     cut = printable(text[:LONGEST], keep="")
