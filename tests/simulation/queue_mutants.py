@@ -48,15 +48,7 @@ def a_claim_does_not_check_the_version() -> Iterator[None]:
         yield
 
 
-@mutant("somebody else has acknowledged|was said to be acknowledged|after it was acknowledged", "queue")
-def an_acknowledgement_does_not_check_the_version() -> Iterator[None]:
-    with edited(
-        Claims, "_acknowledge", ("Delete(held.want.slot.item, held.want.version)", "Delete(held.want.slot.item)")
-    ):
-        yield
-
-
-@mutant("two valid claims", "queue")
+@mutant("two valid claims|has a valid claim on", "queue")
 def a_claim_is_held_until_giving_it_back_is_answered() -> Iterator[None]:
     with edited(Claims, "give_up", ("held.grip.hold.released = True", "pass")):
         yield

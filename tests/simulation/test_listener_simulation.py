@@ -6,9 +6,9 @@ import pytest
 
 from zkrecipes.testing.simulation.runner import run_chunk
 
-SCHEDULES = 200
+SCHEDULES = 100
 
 
-@pytest.mark.parametrize("first", range(0, 600, SCHEDULES))
+@pytest.mark.parametrize("first", range(0, 300, SCHEDULES))
 def test_no_promise_of_a_listener_is_broken(first: int) -> None:
     assert run_chunk((first, SCHEDULES), "listener").found == []

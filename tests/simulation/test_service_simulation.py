@@ -6,9 +6,9 @@ import pytest
 
 from zkrecipes.testing.simulation.runner import run_chunk
 
-SCHEDULES = 200
+SCHEDULES = 100
 
 
-@pytest.mark.parametrize("first", range(0, 200, SCHEDULES))
+@pytest.mark.parametrize("first", range(0, 100, SCHEDULES))
 def test_no_promise_of_a_service_is_broken(first: int) -> None:
     assert run_chunk((first, SCHEDULES), "service").found == []

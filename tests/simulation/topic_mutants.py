@@ -70,17 +70,6 @@ def durable_subscriptions_hold_up_nothing() -> Iterator[None]:
         yield
 
 
-@mutant("went back|is stored", "topic")
-def the_owner_is_not_checked_when_a_position_is_stored() -> Iterator[None]:
-    with edited(
-        Owner,
-        "_write",
-        ("Multi((Check(hold.path), write)), hold.session_id", 'Multi((Check("/"), write))'),
-        ("if not hold.valid:", "if False:"),
-    ):
-        yield
-
-
 @mutant("again, though|went back|are missing", "topic")
 def a_lost_subscription_goes_on_where_it_was() -> Iterator[None]:
     with (
@@ -98,10 +87,4 @@ def a_lost_subscription_goes_on_where_it_was() -> Iterator[None]:
         ),
         patch.object(Owner, "_went_on", False, create=True),
     ):
-        yield
-
-
-@mutant("again, though|went back", "topic")
-def a_server_that_lags_tells_the_stored_position() -> Iterator[None]:
-    with edited(Owner, "_position", ("Multi((Check(hold.path),))", "Get(hold.path)")):
         yield

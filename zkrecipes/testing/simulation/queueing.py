@@ -47,7 +47,7 @@ class Queueing:
         )
         self.pace = (0.1, 0.3, 1.0)[int(chance() * 3)]
         self.segment_size = (2, 3, 8)[int(chance() * 3)]
-        self.max_attempts = 4 if chance() < 0.3 else None
+        self.max_attempts = 2 if chance() < 0.4 else None
         self.end = 6.0
         self.clients = [
             SimulatedClient(

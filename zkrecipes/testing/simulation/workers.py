@@ -69,6 +69,7 @@ class Consumer(Actor["Queueing"]):
         self._items = play.items
         self._touched = play.touched
         self._held: list[Held] = []
+        self._ending: list[Held] = []
         self._handles: list[HandleState] = []
         self._stopped = False
         self.task = play.start(client, self._work(), name)
@@ -78,8 +79,8 @@ class Consumer(Actor["Queueing"]):
         self._stopped = True
 
     def valid(self) -> list[str]:
-        """The items on which it has a valid claim, that it is not ending at this moment."""
-        return [held.record.id for held in self._held if held.grip.valid and not held.settling]
+        """The items on which it has a valid claim, and is not acknowledging at this moment."""
+        return [held.record.id for held in self._held if held.grip.valid and held not in self._ending]
 
     async def _work(self) -> None:
         play, chance = self.play, self.play.world.chance
@@ -137,6 +138,7 @@ class Consumer(Actor["Queueing"]):
         began, freezes = process.now(), process.freezes
         for each in held:
             self._items.acknowledging(each.record.id)
+        self._ending = held
         self.calling = True
         try:
             results = await self._queue.acknowledge_all(held, timeout)
@@ -144,6 +146,7 @@ class Consumer(Actor["Queueing"]):
             return
         finally:
             self.calling = False
+            self._ending = []
             self.check_time(began, freezes, timeout, "acknowledge")
         for each, error in zip(held, results, strict=True):
             if error is None:
