@@ -10,6 +10,7 @@ import inspect
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NamedTuple, final
 
 import zkrecipes as zkr
@@ -31,7 +32,8 @@ class Subject(NamedTuple):
 
     @property
     def lost_error(self) -> type[zkr.LostError]:
-        return zkr.LeadershipLostError if self.kind == "election" else zkr.LockLostError
+        errors = {"election": zkr.LeadershipLostError, "claim": zkr.ClaimLostError}
+        return errors.get(self.kind, zkr.LockLostError)
 
     def __str__(self) -> str:
         return f"{self.kind}-{self.driver}"
@@ -39,6 +41,8 @@ class Subject(NamedTuple):
 
 ELECTIONS: Final = tuple(Subject("election", driver) for driver in DRIVERS)
 SUBJECTS: Final = tuple(Subject(kind, driver) for driver in DRIVERS for kind in KINDS)
+CLAIMS: Final = tuple(Subject("claim", driver) for driver in DRIVERS)
+"""Handles as the others, but nobody stands in line for them."""
 
 
 @final
@@ -125,6 +129,10 @@ class Party:
         self.client: Any = self.do(lambda: connect(hosts, namespace=namespace, session_timeout=session_timeout))
         self.recipe = self.make(**options)
         self._held: list[Any] = []  # a handle that nobody has any more would be released
+        if subject.kind == "claim":
+            stats = self.do(self.recipe.stats)
+            if not stats.waiting + stats.claimed:
+                self.do(lambda: self.recipe.put(b"the only item"))
 
     def make(self, path: str = PATH, **options: Any) -> Any:
         """Another recipe on the same client."""
@@ -136,6 +144,8 @@ class Party:
                 return package.RLock(self.client, path, **options)
             case "handoff":
                 return package.Lock(self.client, path, local_handoff=zkr.LocalHandoff(), **options)
+            case "claim":
+                return package.Queue(self.client, path, **options)
             case _:
                 return package.Election(self.client, path, **options)
 
@@ -146,7 +156,7 @@ class Party:
     # --- verbs of the recipe, by whatever name ------------------------------------------------------------------------
 
     def acquire(self, timeout: float | None = LIMIT, **options: Any) -> Any:
-        verb = "campaign" if self.subject.kind == "election" else "acquire"
+        verb = {"election": "campaign", "claim": "take"}.get(self.subject.kind, "acquire")
         handle = self.do(lambda: getattr(self.recipe, verb)(timeout, **options))
         self._held.append(handle)
         return handle
@@ -159,15 +169,28 @@ class Party:
         return later
 
     def try_acquire(self, *timeout: float) -> Any:
-        verb = "try_campaign" if self.subject.kind == "election" else "try_acquire"
+        verb = {"election": "try_campaign", "claim": "try_take"}.get(self.subject.kind, "try_acquire")
         handle = self.do(lambda: getattr(self.recipe, verb)(*timeout))
         self._held.append(handle)
         return handle
 
     def line(self) -> list[zkr.Contender]:
+        if self.subject.kind == "claim":
+            return self._claims()
         verb = "participants" if self.subject.kind == "election" else "contenders"
         contenders: list[zkr.Contender] = self.do(getattr(self.recipe, verb))
         return contenders
+
+    def _claims(self) -> list[zkr.Contender]:
+        claims = "lanes/80000000/c0000000000"
+        names = self.do(lambda: self.client.children(f"{PATH}/{claims}"))
+        stats = [(name, self.do(partial(self.client.exists, f"{PATH}/{claims}/{name}"))) for name in names]
+        return [zkr.Contender("", stat.czxid, True, f"{claims}/{name}") for name, stat in stats if stat is not None]
+
+    def make_anew(self) -> None:
+        """Delete the path, so that it is made again; a queue's never is while there are items."""
+        if self.subject.kind != "claim":
+            self.do(lambda: self.client.delete(PATH))
 
     def release(self, handle: Any) -> None:
         self.do(handle.release)
@@ -195,7 +218,8 @@ class Party:
 
     def delete_node(self, contender: int = 0) -> None:
         """Delete a contender's node, as an operator would; call it on a party of its own."""
-        node = self.line()[contender].node
+        # Of a claim, its item: another consumer may have it after the claim's own node alone was deleted.
+        node = self.line()[contender].node.replace("/c0000000000/", "/s0000000000/")
         self.do(lambda: self.client.delete(f"{PATH}/{node}"))
 
     def run(self, work: Callable[[Any], object], **options: Any) -> None:

@@ -9,10 +9,17 @@ from typing import Any
 import pytest
 
 import zkrecipes as zkr
-from tests.contracts.subjects import PATH, Later, Parties, Party, Subject
+from tests.contracts.subjects import CLAIMS, PATH, SUBJECTS, Later, Parties, Party, Subject
 from zkrecipes.testing import FaultProxy, Server, wait_until
 
 Lose = Callable[[Party], None]
+
+
+@pytest.fixture(params=[*SUBJECTS, *CLAIMS], ids=str)
+def subject(request: pytest.FixtureRequest) -> Subject:
+    """All that hands out a handle."""
+    chosen: Subject = request.param
+    return chosen
 
 
 class _Calls:
@@ -65,7 +72,7 @@ def test_tokens_rise_over_holders_even_when_the_path_is_made_anew(parties: Parti
             tokens.append(handle.token)
             party.release(handle)
         if number == 1:
-            one.do(lambda: one.client.delete(PATH))  # numbers of nodes begin at 0 again, tokens do not
+            one.make_anew()  # numbers of nodes begin at 0 again, tokens do not
     assert tokens == sorted(set(tokens)), tokens
 
 

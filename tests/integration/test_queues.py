@@ -34,7 +34,7 @@ def text_queue(zk: zkr.Client, **options: Any) -> zkr.Queue[str]:
 def drain(queue: zkr.Queue[str]) -> list[str]:
     """Take and acknowledge what is there."""
     items = []
-    while (claim := queue.try_take()) is not None:
+    while (claim := queue.try_take(0.5)) is not None:  # longer than 0: on a busy machine as well
         items.append(claim.item)
         claim.ack()
     return items
