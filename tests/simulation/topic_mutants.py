@@ -31,7 +31,7 @@ def a_lost_reply_means_that_it_was_not_stored() -> Iterator[None]:
 
 @mutant("written to segment", "topic")
 def the_head_is_not_checked() -> Iterator[None]:
-    with edited(Log, "publish", ("Check(self.places.head, head.version),", "Check(self.places.root),")):
+    with edited(Log, "_publish", ("Check(self.places.head, head.version),", "Check(self.places.root),")):
         yield
 
 
