@@ -236,9 +236,9 @@ class _Arrivals:
         self._arrived = threading.Event()
         self._at = 0.0
 
-    def arrived(self) -> None:
-        """Called by the consumer, first of all."""
-        self._at = time.perf_counter()
+    def arrived(self, at: float | None = None) -> None:
+        """Called by the consumer, first of all; or when it is ready for the next one, with the time."""
+        self._at = time.perf_counter() if at is None else at
         self._arrived.set()
 
     def median(self) -> float:
@@ -307,8 +307,9 @@ def _raw_watch(bench: Bench, stack: ExitStack, raw: RawClient) -> _Arrivals:
     arrivals = _Arrivals(lambda: raw.send("create", create_payload(f"{path}/{next(counted)}")), bench.samples)
 
     def fired(_event: object) -> None:
-        arrivals.arrived()
+        at = time.perf_counter()
         other.get_children(path, watch=fired)
+        arrivals.arrived(at)
 
     other.get_children(path, watch=fired)
     return arrivals

@@ -136,13 +136,24 @@ class View:
             if not last and self._is_empty(shelf):
                 self._shelves.retire(lane.listing.path, number)
             missing = want - len(reservation.slots)
-            # Where others were faster lately, not from the head: they would be again.
-            spread = min(self._contention, max(0, len(shelf.free) - missing))
-            start = int(self._core.runtime.random() * (spread + 1)) if spread else 0
-            for name in shelf.free[start : start + missing]:
+            for name in self._choice(shelf.free, missing):
                 self._reserve(reservation, Slot(lane.listing.path, number, name))
             if len(reservation.slots) >= want:
                 return
+
+    def _choice(self, free: list[Name], missing: int) -> list[Name]:
+        """The next so many; where others were faster lately, not from the head: they would be again."""
+        if not self._contention or len(free) <= missing:
+            return free[:missing]
+        # By blocks of sequence numbers, which are the same for all: two takers want the same items, or none in common.
+        blocks = [0]
+        for index in range(1, len(free)):
+            if free[index].sequence // missing != free[index - 1].sequence // missing:
+                blocks.append(index)
+                if len(blocks) > self._contention:
+                    break
+        start = blocks[int(self._core.runtime.random() * len(blocks))]
+        return free[start : start + missing]
 
     async def _numbers(self, lane: Lane, deadline: Deadline) -> list[tuple[int, bool]]:
         """The lane's shelves, each with whether it takes puts."""
@@ -157,7 +168,8 @@ class View:
     async def _shelf(self, lane: Lane, number: int, deadline: Deadline) -> Shelf:
         shelf = lane.shelves.get(number) or Shelf(lane.listing.path, number)
         changed = shelf.items.stale or shelf.claims.stale
-        if changed and not shelf.usable(self._core.runtime.now()):
+        # Where others are busy, too, an old listing shows what they have taken since.
+        if changed and (self._contention or not shelf.usable(self._core.runtime.now())):
             await self._list(lane, shelf, deadline)
         return shelf
 
