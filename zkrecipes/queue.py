@@ -17,6 +17,7 @@ checks; one transaction for many items; nothing is decided by a client's clock.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -86,10 +87,15 @@ class Consumer(Generic[T]):
     def __next__(self) -> Claim[T]:
         while True:
             if self._closed.done:
+                self._give_back()  # what was claimed while another thread closed it
                 raise StopIteration
             self._outbox.check()
             while self._claimed:
-                claim = self._queue._decoded(self._claimed.popleft())  # noqa: SLF001 - our own shell
+                claimed = self._claimed.popleft()
+                if not claimed.valid:
+                    claimed.release()  # lost before it was handed out: somebody else does it
+                    continue
+                claim = self._queue._decoded(claimed)  # noqa: SLF001 - our own shell
                 if claim is not None:
                     return claim
             try:
@@ -116,9 +122,13 @@ class Consumer(Generic[T]):
         """
         with self._client.core.runtime.lock:
             self._closed.resolve(None)
-        while self._claimed:
-            self._claimed.pop().release()
+        self._give_back()
         self._client.run(self._outbox.flush())
+
+    def _give_back(self) -> None:
+        with contextlib.suppress(IndexError):  # another thread may take the last one
+            while True:
+                self._claimed.pop().release()
 
     def __enter__(self) -> Self:
         return self

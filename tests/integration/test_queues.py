@@ -228,3 +228,27 @@ def test_each_item_is_handled_once_by_several_consumers(zk: zkr.Client, other: z
     for later in laters:
         later.result()
     assert sorted(seen, key=int) == items
+
+
+def test_a_consumer_does_not_hand_out_what_it_has_lost_meanwhile(zk: zkr.Client, zkr_server: Server) -> None:
+    queue = text_queue(zk)
+    queue.put_many(["a", "b", "c"])
+    with queue.consume(prefetch=3) as consumer:
+        first = next(consumer)
+        zkr_server.expire(zk)
+        wait_until(lambda: not first.valid, LIMIT, "the session is over")
+        again = next(consumer)
+        assert again.valid
+        assert again.attempt == 2
+        again.ack()
+
+
+def test_what_a_consumer_has_not_handed_out_is_free_when_it_is_closed(zk: zkr.Client, other: zkr.Client) -> None:
+    queue = text_queue(zk)
+    queue.put_many(["a", "b", "c"])
+    consumer = queue.consume(prefetch=3)
+    first = next(consumer)
+    consumer.close()
+    assert list(consumer) == []
+    assert drain(text_queue(other)) == ["b", "c"]
+    first.ack()

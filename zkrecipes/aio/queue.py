@@ -164,10 +164,15 @@ class Consumer(Generic[T]):
     async def __anext__(self) -> Claim[T]:
         while True:
             if self._closed.done:
+                await self._give_back()  # what was claimed while another task closed it
                 raise StopAsyncIteration
             self._outbox.check()
             while self._claimed:
-                claim = await self._queue._decoded(self._claimed.popleft())  # noqa: SLF001 - our own shell
+                claimed = self._claimed.popleft()
+                if not claimed.valid:
+                    await claimed.release()  # lost before it was handed out: somebody else does it
+                    continue
+                claim = await self._queue._decoded(claimed)  # noqa: SLF001 - our own shell
                 if claim is not None:
                     return claim
             try:
@@ -189,9 +194,12 @@ class Consumer(Generic[T]):
         """End the iteration: wait for acknowledgements, give back what was not handed out. Errors as of Consumer."""
         with self._client.core.runtime.lock:
             self._closed.resolve(None)
+        await self._give_back()
+        await self._client.run(self._outbox.flush())
+
+    async def _give_back(self) -> None:
         while self._claimed:
             await self._claimed.pop().release()
-        await self._client.run(self._outbox.flush())
 
     async def __aenter__(self) -> Self:
         return self
