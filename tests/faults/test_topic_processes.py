@@ -88,6 +88,9 @@ class Process:
 
     def end(self) -> None:
         if self.process.poll() is None:
+            # Not before it has its handler for the signal.
+            begun = ("begin", str(self.process.pid))
+            wait_until(lambda: begun in {(line.verb, line.value) for line in self.lines}, LIMIT, f"{self.name} begins")
             self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(20.0)

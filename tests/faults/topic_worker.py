@@ -7,7 +7,7 @@ A line is a verb, the time, a position or "-", and a value:
 
     try        a publish begins                         got     a message was handed out
     stored     it is stored at this position            acked   it, and all before it, was acknowledged
-    failed     it is not stored, and will not be        begin   the process has begun
+    failed     it is not stored, and will not be        begin   this process has begun
     unknown    nobody knows                             other   an error that says that somebody else reads
 """
 
@@ -49,7 +49,7 @@ class Worker:
         settings = self._settings
         with zkr.connect(settings["hosts"], session_timeout=settings["timeout"], connect_timeout=60.0) as zk:
             topic = zkr.Topic(zk, settings["path"], codec=zkr.TextCodec(), segment_size=settings["segment_size"])
-            self._line("begin")
+            self._line("begin", "-", os.getpid())
             if settings["role"] == "publisher":
                 self._publish(topic)
             else:
