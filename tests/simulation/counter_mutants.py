@@ -131,16 +131,6 @@ def a_block_of_unknown_outcome_is_taken() -> Iterator[None]:
         yield
 
 
-@mutant("after \\d+", "counter")
-def a_later_block_is_begun_before_the_earlier_is_used_up() -> Iterator[None]:
-    with edited(
-        IdSource,
-        "wait",
-        ("self._block, self._next = self._next, None", "self._block, self._next = self._next, self._block"),
-    ):
-        yield
-
-
 @mutant("marks that nobody uses", "counter")
 def a_mark_of_an_interrupted_write_is_left() -> Iterator[None]:
     with edited(

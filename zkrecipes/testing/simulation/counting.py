@@ -67,7 +67,7 @@ class Counting:
         ]
         self.pace = (0.1, 0.4, 1.0)[int(chance() * 3)]
         self.end = 8.0
-        self.block = (1, 3, 10)[int(chance() * 3)]
+        self.block = (1, 3, 8)[int(chance() * 3)]
         self.counter = Sums(world, COUNTER)
         self.value = Sums(world, VALUE)
         self.plain = Once(world, PLAIN)
@@ -342,7 +342,7 @@ class _User:
     async def _draw(self, timeout: float | None) -> None:
         play, core = self._play, self.client.core
         source = source_of(core, IDENTIFIERS, play.block)
-        for _ in range(1 + int(play.world.chance() * 5)):
+        for _ in range(1 + int(play.world.chance() * 12)):
             began, until = self._greatest, self.client.process.now() + (timeout or 0.0)
             try:
                 identifier = source.draw()
