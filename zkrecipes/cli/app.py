@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from zkrecipes.cli import config, counter, doctor, elect, lock, queue, server, watch
+from zkrecipes.cli import config, counter, doctor, elect, lock, queue, server, topic, watch
 from zkrecipes.cli.child import SIGNALLED, InterruptedBySignal
 from zkrecipes.cli.output import MissingExtra, UsageProblem, out, status_of, usage_errors
 from zkrecipes.cli.settings import AUTH_FORMS, Settings, parse_auth, set_up_logging
@@ -25,7 +25,7 @@ EPILOG: Final = (
 
 app = typer.Typer(
     name="zkrecipes",
-    help="Locks, elections, listeners and configuration on ZooKeeper, from the shell.",
+    help="Locks, elections, listeners, configuration, queues, counters and topics on ZooKeeper, from the shell.",
     epilog=EPILOG,
     no_args_is_help=True,
     add_completion=False,
@@ -38,6 +38,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(counter.app, name="counter")
 app.add_typer(counter.ids, name="id")
 app.add_typer(queue.app, name="queue")
+app.add_typer(topic.app, name="topic")
 app.command("watch")(watch.watch)
 app.command("server")(server.server)
 app.command("doctor")(doctor.doctor)
