@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from benchmarks import configs, counters, listeners, locks, queues, reconnects, takeovers  # noqa: F401  # importing an entry registers it
+from benchmarks import configs, counters, listeners, locks, queues, reconnects, takeovers, topics  # noqa: F401  # importing an entry registers it
 from benchmarks.bench import TICK, Bench
 from benchmarks.harness import ENTRIES, run
 from benchmarks.report import screen, write

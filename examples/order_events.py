@@ -19,7 +19,7 @@ class Order:
     total: float
 
 
-class Crash(Exception):
+class CrashError(Exception):
     """Stands for whatever ends a process."""
 
 
@@ -39,7 +39,7 @@ def bill(zk: zkr.Client, billed: dict[int, float], *, last: int, crash_at: int |
         for message in billing:
             billed[message.value.number] = message.value.total
             if message.value.number == crash_at:
-                raise Crash  # the work is done, and not acknowledged: it is done again
+                raise CrashError  # the work is done, and not acknowledged: it is done again
             message.ack()
             if message.value.number == last:
                 return
@@ -57,7 +57,7 @@ def main() -> None:
         with zkr.connect(HOSTS, namespace="/example-orders") as first:
             try:
                 bill(first, billed, last=5, crash_at=3)
-            except Crash:
+            except CrashError:
                 print("the first reader is gone; billed so far:", sorted(billed))
         for each in orders.subscribers():
             print(f"{each.name} is {'here' if each.here else 'away'}, {each.lag} behind")
