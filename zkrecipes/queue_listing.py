@@ -69,9 +69,9 @@ class Listing:
 
 @final
 class Shelf:
-    """One shelf: what was free when it was listed, less what was taken since."""
+    """One shelf: what was free when it was listed, less what was taken since; from where on a busy taker goes on."""
 
-    __slots__ = ("claims", "free", "items", "listed_at", "used")
+    __slots__ = ("claims", "free", "items", "listed_at", "next", "used")
 
     def __init__(self, lane: str, number: int) -> None:
         items, claims = lane_nodes(lane, number)
@@ -80,6 +80,7 @@ class Shelf:
         self.free: list[Name] = []
         self.listed_at = -math.inf
         self.used = 0
+        self.next = math.inf
 
     def usable(self, now: float) -> bool:
         """Whether something can be taken without listing it again."""

@@ -136,24 +136,25 @@ class View:
             if not last and self._is_empty(shelf):
                 self._shelves.retire(lane.listing.path, number)
             missing = want - len(reservation.slots)
-            for name in self._choice(shelf.free, missing):
+            for name in self._choice(shelf, missing):
                 self._reserve(reservation, Slot(lane.listing.path, number, name))
             if len(reservation.slots) >= want:
                 return
 
-    def _choice(self, free: list[Name], missing: int) -> list[Name]:
+    def _choice(self, shelf: Shelf, missing: int) -> list[Name]:
         """The next so many; where others were faster lately, not from the head: they would be again."""
+        free = shelf.free
         if not self._contention or len(free) <= missing:
+            shelf.next = math.inf
             return free[:missing]
-        # By blocks of sequence numbers, which are the same for all: two takers want the same items, or none in common.
-        blocks = [0]
-        for index in range(1, len(free)):
-            if free[index].sequence // missing != free[index - 1].sequence // missing:
-                blocks.append(index)
-                if len(blocks) > self._contention:
-                    break
-        start = blocks[int(self._core.runtime.random() * len(blocks))]
-        return free[start : start + missing]
+        # From somewhere on, and from there one after another, so that those who walk so rarely meet.
+        start = next((index for index, name in enumerate(free) if name.sequence >= shelf.next), -1)
+        if start < 0:
+            blocks = min(self._contention, (len(free) - 1) // missing) + 1
+            start = missing * int(self._core.runtime.random() * blocks)
+        chosen = free[start : start + missing]
+        shelf.next = chosen[-1].sequence + 1
+        return chosen
 
     async def _numbers(self, lane: Lane, deadline: Deadline) -> list[tuple[int, bool]]:
         """The lane's shelves, each with whether it takes puts."""
@@ -168,8 +169,7 @@ class View:
     async def _shelf(self, lane: Lane, number: int, deadline: Deadline) -> Shelf:
         shelf = lane.shelves.get(number) or Shelf(lane.listing.path, number)
         changed = shelf.items.stale or shelf.claims.stale
-        # Where others are busy, too, an old listing shows what they have taken since.
-        if changed and (self._contention or not shelf.usable(self._core.runtime.now())):
+        if changed and not shelf.usable(self._core.runtime.now()):
             await self._list(lane, shelf, deadline)
         return shelf
 
@@ -327,6 +327,7 @@ class View:
         self.drop(reservation, slot)
         shelf = self._shelf_of(slot)
         if shelf is not None:
+            shelf.next = math.inf
             shelf.expire()
         self._contention = min(2 * self._contention + 2, WIDEST)
 
