@@ -21,7 +21,7 @@ test-fast: setup ## the tests that need no server (under 60 s)
 check: setup ## ruff, mypy and the layers
 	@tools/check
 
-simulate: setup ## a million simulated schedules on all cores; resumable (ARGS=... go to the runner)
+simulate: setup ## 200,000 simulated schedules of each recipe on all cores; resumable (ARGS=... go to the runner)
 	@$(PYTHON_BIN) -m zkrecipes.testing.simulation $(ARGS)
 
 bench: setup ## ours, kazoo's and Curator's recipes side by side (ARGS=... go to the runner)

@@ -21,7 +21,8 @@ UNFINISHED = 3
 def main(arguments: Sequence[str]) -> int:
     """The exit status: 0, 1 if a promise was broken, 3 if it ended before its time."""
     parser = argparse.ArgumentParser(prog="python -m zkrecipes.testing.simulation", description=__doc__)
-    parser.add_argument("--schedules", type=int, default=1_000_000, help="how many, with the seeds from 0 on")
+    most = 200_000 * len(KINDS)
+    parser.add_argument("--schedules", type=int, default=most, help="how many, with the seeds from 0 on")
     parser.add_argument("--kind", choices=("all", *KINDS), default="all", help="of which recipe")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; all cores by default")
     parser.add_argument("--seconds", type=float, help="stop after so many seconds; the next run goes on from there")
