@@ -209,7 +209,7 @@ class Claim(Handle, ClaimState[T]):
     def _done(self) -> None:
         if self.outbox is not None:
             with self._client.core.runtime.lock:
-                self.outbox.add(self._held)
+                self.outbox.add(self._held, self)
             return
         try:
             self.ack()

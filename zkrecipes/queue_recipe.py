@@ -241,14 +241,14 @@ class Outbox:
 
     def __init__(self, recipe: QueueRecipe) -> None:
         self._recipe = recipe
-        self._waiting: list[Held] = []
+        self._waiting: list[tuple[Held, object]] = []
         self._sending: Pending[None] = Pending.of(None)
         self.errors: deque[Exception] = deque()
 
-    def add(self, held: Held) -> None:
-        """Acknowledge it soon. Under the step lock."""
+    def add(self, held: Held, handle: object) -> None:
+        """Acknowledge it soon. Under the step lock. The handle is kept until then: if dropped, it is given back."""
         self._recipe.claims.check(held)
-        self._waiting.append(held)
+        self._waiting.append((held, handle))
         if self._sending.done:
             self._sending = self._recipe.core.runtime.spawn(self._send(), f"acknowledge items of {self._recipe.label}")
 
@@ -256,8 +256,8 @@ class Outbox:
         while self._waiting:
             batch, self._waiting = self._waiting, []
             deadline = self._recipe.core.deadline(DEFAULT)
-            results = await self._recipe.claims.acknowledge(batch, deadline)
-            for held, error in zip(batch, results, strict=True):
+            results = await self._recipe.claims.acknowledge([held for held, _ in batch], deadline)
+            for (held, _), error in zip(batch, results, strict=True):
                 if error is not None:
                     self.errors.append(error)
                     await held.grip.release()

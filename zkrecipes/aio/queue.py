@@ -91,7 +91,7 @@ class Claim(Handle, ClaimState[T]):
     async def _done(self) -> None:
         if self.outbox is not None:
             with self._client.core.runtime.lock:
-                self.outbox.add(self._held)
+                self.outbox.add(self._held, self)
             return
         try:
             await self.ack()
