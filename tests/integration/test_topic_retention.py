@@ -283,6 +283,7 @@ def test_a_subscriber_whose_client_ends_is_told_to_have_left(
     left: list[str] = []
     topic.on_leave(lambda subscriber: left.append(subscriber.name))
     with zkr.connect(zkr_server.hosts, namespace=zkr_namespace) as reader:
-        zkr.Topic(reader, PATH).subscribe("audit")
+        subscription = zkr.Topic(reader, PATH).subscribe("audit")
         wait_until(lambda: len(zkr_client.children(f"{PATH}/members")) == 1, LIMIT, "it is here")
+        assert not subscription.closed  # kept: one that is dropped is closed by itself
     wait_until(lambda: left == ["audit"], LIMIT, lambda: f"left: {left}")
