@@ -7,6 +7,7 @@ tools/test.py reads that list from the file that ZKRECIPES_TEST_REPORT names, an
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Final
@@ -73,7 +74,17 @@ class _NotRun:
                 terminalreporter.write_line(f"FAILED, since all is required: not run: {line}", red=True)
 
 
+def _heed_signals() -> None:
+    """Undo what `nohup`, `&` and some runners do: processes that we start would ignore these signals for ever, too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    _heed_signals()
     if not hasattr(config, "workerinput"):  # the reports of xdist's workers all come to the main process
         config.pluginmanager.register(_NotRun())
 

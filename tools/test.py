@@ -3,8 +3,9 @@
     tools/test.py [--fast] [pytest arguments]
 
 Without arguments the suite runs in two phases: alone, the tests that measure time (marker `serial`) or need three
-servers (`ensemble`), then all others, side by side on two workers. (xdist's groups would do for the ensembles, but its
-release 3.8 does not see them under pytest 9.) With arguments pytest gets them as they are, in one phase. `--fast`
+servers (`ensemble`), then all others, side by side: they mostly wait, so there are more workers than cores, and one that
+is done takes from the others what they have not begun. (xdist's groups would do for the ensembles, but its release 3.8
+does not see them under pytest 9.) With arguments pytest gets them as they are, in one phase. `--fast`
 leaves out everything that needs a server. Environment: ZKRECIPES_TEST_REQUIRE=all makes a part that did not run a
 failure. Up to five tests that failed are run again, alone, and named if they pass then.
 """
@@ -19,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+WORKERS = 1 + 2 * (os.cpu_count() or 1)
 FEW = 5  # more failures than these are no accident
 NO_TESTS = 5  # pytest's exit status when nothing was collected
 NEEDS_MORE = "server or container or ensemble or faults or interop or packaging or docs or serial or slow"
@@ -26,7 +28,7 @@ NEEDS_MORE = "server or container or ensemble or faults or interop or packaging 
 
 def phases(arguments: list[str]) -> list[list[str]]:
     """The arguments of each run of pytest."""
-    side_by_side = ["-n", "2", "--dist", "loadgroup"]
+    side_by_side = ["-n", str(WORKERS), "--dist", "worksteal"]
     if arguments[:1] == ["--fast"]:
         return [[*side_by_side, "-m", f"not ({NEEDS_MORE})", *arguments[1:]]]
     if arguments:
