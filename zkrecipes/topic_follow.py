@@ -86,6 +86,7 @@ class Follower:
         self._session = log.core.session
         self._closed = closed
         self._many = FIRST_READ
+        self._seeks = 0
         self.position = position
         self._head: Call[Any] | None = None
         self._low: Call[Any] | None = None
@@ -93,7 +94,8 @@ class Follower:
         self._made: int | None = None
 
     def seek(self, position: Position) -> None:
-        """Go on from here."""
+        """Go on from here. A read that is under way comes to nothing."""
+        self._seeks += 1
         self.position = position
         self._drop_ahead()
 
@@ -235,19 +237,21 @@ class Follower:
     async def _take(
         self, position: Position, wanted: Call[Any], deadline: Deadline, stop: Pending[None]
     ) -> list[Found]:
+        seeks = self._seeks
         try:
-            data, stat = await self._answer(wanted, deadline, stop)
+            found = Found(position, *await self._answer(wanted, deadline, stop))
         except NodeNotFoundError:
             return []  # the watch told that it was removed, or that the connection has ended
         except ZkRecipesError as error:
-            self.position = position.following
-            return [Found(position, error, None)]
+            found = Found(position, error, None)
+        if self._seeks != seeks:
+            return []
         self.position = position.following
-        return [Found(position, data, stat)]
+        return [found]
 
     async def _read(self, at: Position, deadline: Deadline, stop: Pending[None]) -> list[Found] | None:
         """Those from `at` on that are there, without a gap. None: it is not known, look again."""
-        session = self._session
+        session, seeks = self._session, self._seeks
         together = session.watches.batches and self._many > 1
         count = self._many if together else min(self._many, SINGLES)
         positions = [Position(at.segment, at.index + number) for number in range(count)]
@@ -263,6 +267,8 @@ class Follower:
         finally:
             for call in calls:
                 session.withdraw(call)
+        if self._seeks != seeks:
+            return None  # these are not wanted any more, and must not move the place that somebody has set meanwhile
         for position, get, answer in zip(positions, gets, answers[0] if together else answers, strict=True):
             if isinstance(answer, Refused):
                 answer = refusal_error(get, answer.code, namespace=session.namespace)  # noqa: PLW2901 - the same thing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections import Counter
 
@@ -18,13 +19,12 @@ from tests.simulation import (
 )
 from tests.simulation.mutants import MUTANTS, Mutant
 from zkrecipes.testing.simulation import Violation
-from zkrecipes.testing.simulation.runner import KINDS, run_chunk
+from zkrecipes.testing.simulation.runner import KINDS, play, quiet
 
 MODULES = (listener_mutants, config_mutants, service_mutants, topic_mutants, counter_mutants, queue_mutants)
 """They enter their mutants into MUTANTS."""
 
 LIMIT = 2000
-BATCH = 20
 ROUNDS = 100
 
 
@@ -37,9 +37,13 @@ def _find(mutant: Mutant) -> tuple[int, str] | None:
             except Violation as violation:
                 return seed, violation.what
         return None
-    for first in range(0, LIMIT, BATCH):
-        for found in run_chunk((first, BATCH), mutant.kind).found:
-            return found.seed, found.what
+    with quiet():
+        for seed in range(LIMIT):
+            _, found = play(seed, mutant.kind)
+            if found is not None:
+                return found.seed, found.what
+            if seed % 20 == 0:
+                gc.collect()
     return None
 
 

@@ -41,9 +41,15 @@ def what_is_absent_is_the_end_of_its_segment() -> Iterator[None]:
         yield
 
 
-@mutant(MISSED, "topic")
+@mutant(f"{MISSED}|goes round for ever", "topic")
 def watches_do_not_end_with_their_connection() -> Iterator[None]:
     with patch.object(follow_module, "_is_over", lambda call: call.failed):
+        yield
+
+
+@mutant("again, though|went back|are missing", "topic")
+def a_read_that_was_under_way_moves_the_place_that_was_sought() -> Iterator[None]:
+    with edited(Follower, "_read", ("if self._seeks != seeks:", "if False:")):
         yield
 
 

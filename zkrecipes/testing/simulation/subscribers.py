@@ -121,6 +121,8 @@ class Reader(Actor["Publishing"]):
         chance = play.world.chance
         self._by_itself = chance() < 0.3
         self._gives_up = chance() < 0.3
+        self._seeks = durable and not self._by_itself and chance() < 0.3
+        self._seeking = False
         self.task = play.start(client, self._work(), self.name)
 
     @property
@@ -178,6 +180,9 @@ class Reader(Actor["Publishing"]):
         play, process, chance = self.play, self.client.process, self.play.world.chance
         while not self._closing and not state.closed.done:
             timeout = 0.2 + 2.0 * chance()
+            if self._seeks and not self._seeking and chance() < 0.1 and play.world.now < play.end:
+                self._seeking = True
+                play.start(self.client, self._skip(state), f"skip {self.name}")
             began, freezes = process.now(), process.freezes
             self.calling = True
             try:
@@ -199,10 +204,28 @@ class Reader(Actor["Publishing"]):
             done = play.world.now > play.end
             if not done:
                 await self.pause(play.pace * chance())
-            if done or (not self._by_itself and chance() < 0.6):
+            while done and self._seeking:
+                await self.pause(play.pace)
+            if not self._seeking and (done or (not self._by_itself and chance() < 0.6)):
                 await self._acknowledge(state, given)
             if self._gives_up and not done and chance() < 0.05:
                 return
+
+    async def _skip(self, state: SubscriptionState) -> None:
+        """Seek forwards while the reader reads, as another thread may; nothing is acknowledged meanwhile."""
+        play, chance = self.play, self.play.world.chance
+        try:
+            await self.pause(play.pace * chance())
+            ahead = [each for each in play.messages.order[-5:] if self.last is None or each > self.last]
+            if ahead:
+                deadline = Deadline.after(3.0, self.client.process.now())
+                await state.seek(ahead[int(chance() * len(ahead))], deadline)
+        except OutcomeUnknownError:
+            await state.close()  # it may still be written, behind what would be acknowledged then
+        except (ClaimLostError, ClosedError, UnavailableError, AcquireTimeoutError, CancelledError, Interrupt):
+            pass
+        finally:
+            self._seeking = False
 
     def _see_gap(self, given: Given) -> None:
         hole = given.gap
@@ -230,7 +253,8 @@ class Reader(Actor["Publishing"]):
         if given.term != self._term:
             # Another ownership: it begins at the stored position, as it was when it was taken up.
             self._term = given.term
-            if self.durable and not self.play.touched(self.client):
+            # While somebody seeks, the new position may be stored, and what was read before still be handed out.
+            if self.durable and not self._seeking and not self.play.touched(self.client):
                 self._begin(state, rank, found.position)
         elif self._next is not None and rank != self._next:
             message = f"handed out {found.position}, though {messages.order[self._next]} comes next"

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar, final
 
 from zkrecipes.flow import Pending, Wait
-from zkrecipes.testing.simulation.world import Pausable, World
+from zkrecipes.testing.simulation.world import Pausable, Violation, World
 
 __all__ = ["Process", "SimulatedRuntime", "Task"]
 
@@ -46,6 +46,7 @@ class Process(Pausable):
 
     def now(self) -> float:
         """Its clock, in seconds."""
+        self.world.looked(self.name)
         return self.offset + self.world.now * self.rate
 
     def hesitation(self) -> float:
@@ -137,6 +138,9 @@ class Task(Generic[T]):
         except StopIteration as stop:
             self._end()
             self.done.resolve(stop.value)
+        except Violation:
+            self._end()
+            raise
         except BaseException as failure:  # noqa: BLE001 - it is the task's result
             self._end()
             self.done.fail(failure)

@@ -11,7 +11,7 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, Final, final
 
 from zkrecipes.port import (
     AddWatch,
@@ -48,6 +48,10 @@ class Violation(AssertionError):  # noqa: N818 - it is a finding, not a failure 
         self.what = what
 
 
+ROUNDS: Final = 1_000_000
+"""Looks at a clock within one event, after which something goes round for ever: time stands still meanwhile."""
+
+
 @final
 class World:
     """Virtual time and what happens in it.
@@ -64,6 +68,7 @@ class World:
         self.random = random.Random(seed)
         self.chance = self.random.random
         self.events = 0
+        self._looks = 0
         self.after_event: Callable[[], None] | None = None
         self._queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = itertools.count()
@@ -81,11 +86,23 @@ class World:
                 return
             self.now, _, what, args = pop(queue)
             self.events += 1
+            self._looks = 0
             what(*args)
             if self.after_event is not None:
                 self.after_event()
         if not queue or queue[0][0] > until:
             self.now = max(self.now, until)
+
+    def looked(self, who: str) -> None:
+        """Somebody has looked at a clock.
+
+        Raises:
+            Violation: It does nothing else any more: it waits for something without giving others their turn.
+        """
+        self._looks += 1
+        if self._looks > ROUNDS:
+            message = f"{who} goes round for ever, without waiting"
+            raise Violation(message, self.seed)
 
     def note(self, who: str, text: str, *args: object) -> None:
         """Enter something into the trace; `text` is formatted with %, and only if the trace is read."""
