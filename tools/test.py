@@ -3,9 +3,9 @@
     tools/test.py [--fast] [pytest arguments]
 
 Without arguments the suite runs in two phases: alone, the tests that measure time (marker `serial`) or need three
-servers (`ensemble`), then all others, side by side: they mostly wait, so there are more workers than cores, and one that
-is done takes from the others what they have not begun. (xdist's groups would do for the ensembles, but its release 3.8
-does not see them under pytest 9.) With arguments pytest gets them as they are, in one phase. `--fast`
+servers (`ensemble`), then all others, side by side: they mostly wait, so there are more workers than cores, and one
+that is done takes from the others what they have not begun. (xdist's groups would do for the ensembles, but its release
+3.8 does not see them under pytest 9.) With arguments pytest gets them as they are, in one phase. `--fast`
 leaves out everything that needs a server. Environment: ZKRECIPES_TEST_REQUIRE=all makes a part that did not run a
 failure. Up to five tests that failed are run again, alone, and named if they pass then.
 """

@@ -38,7 +38,7 @@ def _find(mutant: Mutant) -> tuple[int, str] | None:
                 return seed, violation.what
         return None
     with quiet():
-        for seed in range(LIMIT):
+        for seed in (mutant.near, *range(LIMIT)):
             _, found = play(seed, mutant.kind)
             if found is not None:
                 return found.seed, found.what

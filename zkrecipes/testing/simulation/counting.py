@@ -251,6 +251,11 @@ class _User:
             await self._look(timeout)
         else:
             await self._draw(timeout)
+            return  # several calls, each timed
+        self._check_time(began, freezes, timeout)
+
+    def _check_time(self, began: float, freezes: int, timeout: float | None) -> None:
+        play, process = self._play, self.client.process
         took = process.now() - began
         allowed = math.inf if timeout is None else (timeout or 2 * ONE_FLIGHT) + LATE
         if took > allowed and process.freezes == freezes and not self._hurt:
@@ -343,13 +348,16 @@ class _User:
         play, core = self._play, self.client.core
         source = source_of(core, IDENTIFIERS, play.block)
         for _ in range(1 + int(play.world.chance() * 12)):
-            began, until = self._greatest, self.client.process.now() + (timeout or 0.0)
+            start, freezes = self.client.process.now(), self.client.process.freezes
+            began, until = self._greatest, start + (timeout or 0.0)
             try:
                 identifier = source.draw()
                 if identifier is None:
                     identifier = await source.wait(timeout)
             except (UnavailableError, ClosedError):
                 return
+            finally:
+                self._check_time(start, freezes, timeout)
             play.drawn(self.client, identifier)
             if identifier <= began:
                 message = f"{self.name} was given {identifier} after {began}"

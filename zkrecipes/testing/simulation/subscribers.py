@@ -180,9 +180,7 @@ class Reader(Actor["Publishing"]):
         play, process, chance = self.play, self.client.process, self.play.world.chance
         while not self._closing and not state.closed.done:
             timeout = 0.2 + 2.0 * chance()
-            if self._seeks and not self._seeking and chance() < 0.1 and play.world.now < play.end:
-                self._seeking = True
-                play.start(self.client, self._skip(state), f"skip {self.name}")
+            self._maybe_skip(state)
             began, freezes = process.now(), process.freezes
             self.calling = True
             try:
@@ -210,6 +208,12 @@ class Reader(Actor["Publishing"]):
                 await self._acknowledge(state, given)
             if self._gives_up and not done and chance() < 0.05:
                 return
+
+    def _maybe_skip(self, state: SubscriptionState) -> None:
+        play = self.play
+        if self._seeks and not self._seeking and play.world.chance() < 0.1 and play.world.now < play.end:
+            self._seeking = True
+            play.start(self.client, self._skip(state), f"skip {self.name}")
 
     async def _skip(self, state: SubscriptionState) -> None:
         """Seek forwards while the reader reads, as another thread may; nothing is acknowledged meanwhile."""
