@@ -35,6 +35,7 @@ from zkrecipes.hold import Registration
 from zkrecipes.queue_admin import Entry, QueueStats
 from zkrecipes.queue_claim import Held
 from zkrecipes.queue_handles import Claim, ClaimBatch, QueuedItem
+from zkrecipes.queue_parts import Layout
 from zkrecipes.queue_recipe import ItemId, Outbox, QueueRecipe, checked_count
 from zkrecipes.timing import Timeout
 
@@ -48,9 +49,6 @@ T = TypeVar("T", default=bytes)
 logger = logging.getLogger("zkrecipes.queue")
 
 OnFull = Literal["refuse", "wait"]
-
-UNDECODABLE: float = 30.0
-"""Seconds until an item that did not decode is served again, where no backoff says otherwise: those behind it go on."""
 
 
 def queue_codec(codec: Codec[Any] | None) -> Codec[Any]:
@@ -153,6 +151,10 @@ class Queue(Generic[T]):
         client: From `connect`.
         path: The queue's path; nothing else may be below it.
         codec: How items are stored; bytes by default.
+        layout: "segments" is ours. "curator", "curator-priority" and "curator-delay" share a queue with Curator's
+            DistributedQueue, DistributedPriorityQueue and DistributedDelayQueue: every operation lists all of it.
+        lock_path: Where claims are, in Curator's layouts: what its consumers were given as `lockPath`, which they must
+            have been. `<path>-locks` where None.
         max_size: Items that it holds, about; None is unbounded.
         on_full: "refuse" raises QueueFullError, "wait" waits for room until the timeout.
         max_attempts: After so many claims without an acknowledgement an item is a dead letter; None for never.
@@ -172,6 +174,8 @@ class Queue(Generic[T]):
         path: str,
         *,
         codec: Codec[T] | None = None,
+        layout: Layout = "segments",
+        lock_path: str | None = None,
         max_size: int | None = None,
         on_full: OnFull = "refuse",
         max_attempts: int | None = None,
@@ -185,6 +189,8 @@ class Queue(Generic[T]):
         self._recipe = QueueRecipe(
             core_of(client, aio=False),
             path,
+            layout=layout,
+            lock_path=lock_path,
             max_size=max_size,
             on_full=on_full,
             max_attempts=max_attempts,
@@ -337,8 +343,7 @@ class Queue(Generic[T]):
         try:
             claim.decode()
         except DecodeError as error:
-            self._recipe.put_off(claim.id, error)
-            delay = self._recipe.delay_after(claim.attempt) or UNDECODABLE
+            delay = self._recipe.put_off(claim._held, error)  # noqa: SLF001 - our own handle
             try:
                 claim.nack(delay, error)
             except ZkRecipesError as trouble:

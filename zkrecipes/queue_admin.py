@@ -1,12 +1,15 @@
 """A queue as its operators see it: numbers, what is next, dead letters, what is put back or thrown away. Driver-free.
 
-Nothing here keeps a consumer or a producer waiting, and nothing of it is one picture of a moment: it reads shelf after
-shelf, while others put and take. What it changes goes by transactions that check versions, so that nothing is touched
+Nothing here keeps a consumer or a producer waiting, and nothing of it is one picture of a moment: it reads node after
+node, while others put and take. What it changes goes by transactions that check versions, so that nothing is touched
 that somebody has claimed meanwhile.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, final
@@ -15,13 +18,12 @@ from zkrecipes.calls import Unsettled
 from zkrecipes.core import Core
 from zkrecipes.errors import ConflictError, DecodeError, NodeNotFoundError, TransactionError, ZkRecipesError
 from zkrecipes.port import Children, Delete, Get, Request, Stat
-from zkrecipes.queue_layout import Name, Record, Slot, lane_nodes, parse_bucket, parse_lane, parse_name, read_record
-from zkrecipes.queue_layout import shelf_numbers as numbers_of
+from zkrecipes.queue_ground import Ground
+from zkrecipes.queue_layout import Name, Record, Slot, read_record
 from zkrecipes.queue_put import Putter
-from zkrecipes.queue_shelves import Shelves
 from zkrecipes.timing import Deadline
 
-__all__ = ["Admin", "Entry", "QueueStats"]
+__all__ = ["Admin", "Entry", "Place", "QueueStats"]
 
 IN_FLIGHT: Final = 100
 """Reads on their way at a time."""
@@ -66,61 +68,65 @@ class Entry(NamedTuple):
     record: Record
 
 
-class _Shelf(NamedTuple):
+class Place(NamedTuple):
+    """A node that items are below.
+
+    Attributes:
+        items: Its full path.
+        claims: Full path of the node that claims on them are below.
+        lane: What it is a part of.
+        priority: Of the items; None where their names tell it.
+    """
+
+    items: str
+    claims: str
     lane: str
-    number: int
-    priority: int | None
+    priority: int | None = None
 
-    @property
-    def nodes(self) -> tuple[str, str]:
-        return lane_nodes(self.lane, self.number)
+    def slot(self, name: Name) -> Slot:
+        """An item there."""
+        return Slot(self.items, self.claims, name)
 
 
-@final
-class Admin:
+class Admin(ABC):
     """Looks at one queue.
 
     Args:
         core: The client's core.
-        shelves: Of the queue.
+        ground: Of the queue.
         putter: Places what is put back.
     """
 
-    def __init__(self, core: Core, shelves: Shelves, putter: Putter) -> None:
+    def __init__(self, core: Core, ground: Ground, putter: Putter[Any]) -> None:
         self._core = core
-        self._shelves = shelves
+        self._ground = ground
         self._putter = putter
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
+    @abstractmethod
+    async def places(self, deadline: Deadline) -> tuple[list[Place], list[Place]]:
+        """Where items stand: those that are due when they are put, and those that are not; in the order of service."""
+
+    @abstractmethod
+    def in_order(self, place: Place, names: Sequence[str]) -> list[Name]:
+        """These names, taken apart, without those that are none of ours; in order."""
+
+    @abstractmethod
     async def stats(self, deadline: Deadline) -> QueueStats:
-        """Count, by the numbers of children that the servers keep: no item is listed but those of a lane's first shelf.
+        """Count.
 
         Raises:
             UnavailableError: No server answered in time.
         """
-        lanes, buckets = await self._all_shelves(deadline)
-        counts: list[int] = []
-        for shelves in (lanes, buckets):
-            reads = [Get(path) for shelf in shelves for path in shelf.nodes]
-            nodes = [0 if node is None else node[1].children_count for node in await self._ask(reads, deadline)]
-            counts += (sum(nodes[::2]), sum(nodes[1::2]))
-        items, claims, delayed, delayed_claims = counts
-        [dead] = await self._ask([Get(self._shelves.branch("dead"))], deadline)
-        return QueueStats(
-            max(0, items - claims),
-            max(0, delayed - delayed_claims),
-            claims + delayed_claims,
-            0 if dead is None else dead[1].children_count,
-            await self._oldest(lanes, deadline),
-        )
 
-    async def _occupancy(self, deadline: Deadline) -> list[tuple[str, int]]:
-        """The nodes of items, each with how many stand there."""
-        lanes, buckets = await self._all_shelves(deadline)
-        paths = [shelf.nodes[0] for shelf in (*lanes, *buckets)]
-        nodes = await self._ask([Get(path) for path in paths], deadline)
-        return [(path, 0 if node is None else node[1].children_count) for path, node in zip(paths, nodes, strict=True)]
+    @abstractmethod
+    async def peek(self, count: int, deadline: Deadline) -> list[Entry]:
+        """The first items that nobody has claimed, in the order in which they are served.
+
+        Raises:
+            UnavailableError: No server answered in time.
+        """
 
     async def size(self, deadline: Deadline) -> int:
         """All items: waiting, delayed and claimed."""
@@ -130,52 +136,52 @@ class Admin:
         """The nodes where items stand, those that are served first in front."""
         return [path for path, count in await self._occupancy(deadline) if count]
 
-    async def _oldest(self, lanes: list[_Shelf], deadline: Deadline) -> float | None:
-        births: list[int] = []
-        for lane in dict.fromkeys(shelf.lane for shelf in lanes):
-            found = await self._first([shelf for shelf in lanes if shelf.lane == lane], 1, deadline)
-            births += [entry.record.born or entry.made for entry in found]
-        if not births:
-            return None
-        return max(0.0, (await self._shelves.server_time(deadline) - min(births)) / 1000)
+    async def _occupancy(self, deadline: Deadline) -> list[tuple[str, int]]:
+        """The nodes of items, each with how many stand there."""
+        waiting, delayed = await self.places(deadline)
+        paths = [place.items for place in (*waiting, *delayed)]
+        nodes = await self._ask([Get(path) for path in paths], deadline)
+        return [(path, 0 if node is None else node[1].children_count) for path, node in zip(paths, nodes, strict=True)]
 
-    async def peek(self, count: int, deadline: Deadline) -> list[Entry]:
-        """The first items that nobody has claimed, in the order in which they are served.
+    async def _dead(self, deadline: Deadline) -> int:
+        [dead] = await self._ask([Get(self._ground.branch("dead"))], deadline)
+        return 0 if dead is None else dead[1].children_count
 
-        Raises:
-            UnavailableError: No server answered in time.
-        """
-        lanes, buckets = await self._all_shelves(deadline)
-        due = await self._due(buckets, deadline)
+    async def _age(self, births: Sequence[int], deadline: Deadline) -> float | None:
+        """Seconds since the first of these times (ms since 1970)."""
+        return max(0.0, (await self._ground.server_time(deadline) - min(births)) / 1000) if births else None
+
+    async def _free(self, place: Place, deadline: Deadline) -> list[Name]:
+        """What nobody has claimed, in order."""
+        items, claims = await self._ask([Children(place.items), Children(place.claims)], deadline)
+        claimed = dict.fromkeys(claims or [], True)
+        return self.in_order(place, [text for text in items or [] if text not in claimed])
+
+    async def _first(
+        self, places: Sequence[Place], count: int, deadline: Deadline, due: float = math.inf
+    ) -> list[Entry]:
+        """The first so many that nobody has claimed, and that are due by this time."""
         found: list[Entry] = []
-        for priority in sorted(dict.fromkeys([entry.record.priority for entry in due] + _priorities(lanes))):
-            found += [entry for entry in due if entry.record.priority == priority]
-            if len(found) < count:
-                shelves = [shelf for shelf in lanes if shelf.priority == priority]
-                found += await self._first(shelves, count - len(found), deadline)
-        return found[:count]
-
-    async def _due(self, buckets: list[_Shelf], deadline: Deadline) -> list[Entry]:
-        if not buckets:
-            return []
-        time = await self._shelves.server_time(deadline)
-        found: list[tuple[tuple[int, int, int], Entry]] = []
-        for shelf in buckets:
-            names = [name for name in await self._free(shelf, deadline) if name.due <= time]
-            for name, entry in await self._entries(shelf, names, deadline):
-                if entry.made + entry.record.delay <= time:
-                    found.append(((name.place, name.due, name.sequence), entry))
-        return [entry for _, entry in sorted(found, key=lambda each: each[0])]
-
-    async def _first(self, shelves: Sequence[_Shelf], count: int, deadline: Deadline) -> list[Entry]:
-        found: list[Entry] = []
-        for shelf in shelves:
-            names = await self._free(shelf, deadline)
+        for place in places:
+            names = [name for name in await self._free(place, deadline) if name.due <= due]
             while names and len(found) < count:
                 some, names = names[: count - len(found)], names[count - len(found) :]
-                found += [entry for _, entry in await self._entries(shelf, some, deadline)]
+                found += [entry for _, entry in await self._entries(place, some, deadline)]
             if len(found) >= count:
                 break
+        return found
+
+    async def _entries(self, place: Place, names: Sequence[Name], deadline: Deadline) -> list[tuple[Name, Entry]]:
+        """Those that are there; without those that are none of ours (consumers report them)."""
+        found: list[tuple[Name, Entry]] = []
+        slots = [place.slot(name) for name in names]
+        for slot, node in zip(slots, await self._ask([Get(slot.item) for slot in slots], deadline), strict=True):
+            if node is None:
+                continue
+            data, stat = node
+            with contextlib.suppress(DecodeError):
+                record = self._ground.read(slot, data, stat)
+                found.append((slot.name, Entry(slot.item, stat.version, stat.ctime, record)))
         return found
 
     async def dead_letters(self, deadline: Deadline) -> list[Entry]:
@@ -184,62 +190,20 @@ class Admin:
         Raises:
             UnavailableError: No server answered in time.
         """
-        parent = self._shelves.branch("dead")
+        parent = self._ground.branch("dead")
         [names] = await self._ask([Children(parent)], deadline)
         paths = [f"{parent}/{name}" for name in sorted(names or [], key=lambda name: name[-10:])]
-        return [entry for entry in await self._read(paths, deadline) if entry is not None]
-
-    async def _all_shelves(self, deadline: Deadline) -> tuple[list[_Shelf], list[_Shelf]]:
-        """Those of the lanes and those of the delayed, in order."""
-        branches = [self._shelves.branch(name) for name in ("lanes", "delayed")]
-        found: list[list[_Shelf]] = []
-        for branch, names in zip(
-            branches, await self._ask([Children(path) for path in branches], deadline), strict=True
-        ):
-            parse = parse_lane if branch == branches[0] else parse_bucket
-            known = [name for name in sorted(names or []) if parse(name) is not None]
-            listings = await self._ask([Children(f"{branch}/{name}") for name in known], deadline)
-            found.append(
-                [
-                    _Shelf(f"{branch}/{name}", number, parse_lane(name) if branch == branches[0] else None)
-                    for name, listing in zip(known, listings, strict=True)
-                    for number in numbers_of(listing or [])
-                ]
-            )
-        return found[0], found[1]
-
-    async def _free(self, shelf: _Shelf, deadline: Deadline) -> list[Name]:
-        """What nobody has claimed, in order."""
-        items, claims = await self._ask([Children(path) for path in shelf.nodes], deadline)
-        claimed = dict.fromkeys(claims or [], True)
-        names = [parse_name(text, shelf.priority) for text in items or [] if text not in claimed]
-        return sorted(
-            [name for name in names if name is not None],
-            key=lambda name: name.sequence if shelf.priority is not None else name.due,
-        )
-
-    async def _entries(self, shelf: _Shelf, names: Sequence[Name], deadline: Deadline) -> list[tuple[Name, Entry]]:
-        paths = [Slot(shelf.lane, shelf.number, name).item for name in names]
-        entries = await self._read(paths, deadline)
-        return [(name, entry) for name, entry in zip(names, entries, strict=True) if entry is not None]
-
-    async def _read(self, paths: Sequence[str], deadline: Deadline) -> list[Entry | None]:
-        """The items there; None for what is gone, and for what is none of ours (consumers report that)."""
-        found: list[Entry | None] = []
+        found: list[Entry] = []
         for path, node in zip(paths, await self._ask([Get(path) for path in paths], deadline), strict=True):
-            entry = None
             if node is not None:
                 data, stat = node
-                try:
-                    entry = Entry(path, stat.version, stat.ctime, read_record(data, path))
-                except DecodeError:
-                    entry = None
-            found.append(entry)
+                with contextlib.suppress(DecodeError):
+                    found.append(Entry(path, stat.version, stat.ctime, read_record(data, path)))
         return found
 
     async def _ask(self, requests: Sequence[Request], deadline: Deadline) -> list[Any]:
         """The answers; None where there is no such node."""
-        session, label = self._core.session, self._shelves.label
+        session, label = self._core.session, self._ground.label
         answers: list[Any] = []
         began, attempts = self._core.runtime.now(), 0
         while len(answers) < len(requests):
@@ -266,13 +230,13 @@ class Admin:
             OutcomeUnknownError: Some may have been deleted. It is safe to do it again.
         """
         done = 0
-        lanes, buckets = await self._all_shelves(deadline)
-        for shelf in (*lanes, *buckets):
-            names = await self._free(shelf, deadline)
+        waiting, delayed = await self.places(deadline)
+        for place in (*waiting, *delayed):
+            names = await self._free(place, deadline)
             for start in range(0, len(names), TOGETHER):
-                slots = [Slot(shelf.lane, shelf.number, name) for name in names[start : start + TOGETHER]]
+                slots = [place.slot(name) for name in names[start : start + TOGETHER]]
                 # The claims behind the versions: what is claimed then is seen, what is claimed later has another one.
-                reads: list[Request] = [*(Get(slot.item) for slot in slots), Children(shelf.nodes[1])]
+                reads: list[Request] = [*(Get(slot.item) for slot in slots), Children(place.claims)]
                 *nodes, claims = await self._ask(reads, deadline)
                 claimed = dict.fromkeys(claims or [], True)
                 found = [
@@ -286,7 +250,7 @@ class Admin:
     async def _delete(self, found: list[tuple[str, Stat]], deadline: Deadline) -> int:
         while found:
             try:
-                await self._shelves.marks.commit([Delete(path, stat.version) for path, stat in found], deadline)
+                await self._ground.marks.commit([Delete(path, stat.version) for path, stat in found], deadline)
             except NodeNotFoundError:
                 await self._mend(deadline)
             except TransactionError as refused:
@@ -319,7 +283,7 @@ class Admin:
             deletes = tuple(Delete(each.path, each.version) for each in letters)
             operations = self._putter.operations(placed, deletes)
             try:
-                committed = await self._shelves.marks.commit(operations, deadline)
+                committed = await self._ground.marks.commit(operations, deadline)
             except NodeNotFoundError:
                 await self._mend(deadline)
             except TransactionError as refused:
@@ -337,17 +301,13 @@ class Admin:
 
     async def _mend(self, deadline: Deadline) -> None:
         """The queue's own nodes are not there (any more)."""
-        self._shelves.forget()
-        await self._shelves.ready(deadline)
+        self._ground.forget()
+        await self._ground.ready(deadline)
         self._check_time(deadline)
 
     def _check_time(self, deadline: Deadline) -> None:
         if deadline.passed(self._core.runtime.now()):
-            raise self._core.session.unavailable(self._shelves.label)
-
-
-def _priorities(lanes: list[_Shelf]) -> list[int]:
-    return [shelf.priority for shelf in lanes if shelf.priority is not None]
+            raise self._core.session.unavailable(self._ground.label)
 
 
 def _check_race(refused: TransactionError) -> None:

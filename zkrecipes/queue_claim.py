@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from zkrecipes.core import Core
 from zkrecipes.errors import (
@@ -29,8 +29,8 @@ from zkrecipes.queue_return import Returns, Want, visible
 from zkrecipes.timing import Deadline
 
 if TYPE_CHECKING:
+    from zkrecipes.queue_ground import Ground
     from zkrecipes.queue_put import Putter
-    from zkrecipes.queue_shelves import Shelves
 
 __all__ = ["Claims", "Held", "error_text"]
 
@@ -74,7 +74,7 @@ class Claims:
 
     Args:
         core: The client's core.
-        shelves: Of the queue.
+        ground: Of the queue.
         putter: Places what is moved.
         max_attempts: After so many, a failed item is a dead letter; None for never.
         returned: Told of each item that is back in its place.
@@ -83,16 +83,16 @@ class Claims:
     def __init__(
         self,
         core: Core,
-        shelves: Shelves,
-        putter: Putter,
+        ground: Ground,
+        putter: Putter[Any],
         max_attempts: int | None,
         returned: Callable[[Slot], None] = lambda _slot: None,
     ) -> None:
         self._core = core
         self._session = core.session
-        self._shelves = shelves
+        self._ground = ground
         self._putter = putter
-        self.returns = Returns(core, shelves.label)
+        self.returns = Returns(core, ground)
         self.max_attempts = max_attempts
         self._returned = returned
 
@@ -125,11 +125,14 @@ class Claims:
         while claims:
             operations: list[Operation] = []
             for held in claims:
-                operations += (Delete(held.want.slot.item, held.want.version), Delete(held.want.slot.claim))
+                operations += self._ends(held.want)
+            ends = len(operations)
+            if any(held.record.rest for held in claims):
+                operations += self._ground.nudge()
             try:
                 await self._commit(operations, deadline)
             except TransactionError as refused:
-                if not 0 <= refused.index < len(operations):
+                if not 0 <= refused.index < ends:
                     self._fail(claims, results, refused)
                     return
                 # The one that is refused is not ours any more; the others may still be.
@@ -181,7 +184,10 @@ class Claims:
             await self._commit((*self._ends(want), *self._bury(want, record)), deadline)
             return
         if delay <= 0:
-            operations = (Set(want.slot.item, record.pack(), want.version), Delete(want.slot.claim))
+            operations = (
+                Set(want.slot.item, self._ground.packed(record, want.slot), want.version),
+                Delete(want.slot.claim),
+            )
             await self._commit(operations, deadline)
             self._returned(want.slot)
             return
@@ -190,6 +196,7 @@ class Claims:
             delay=math.ceil(delay * 1000),
             place=record.place or place_of(due, want.slot.name.sequence),
             born=record.born or want.made,
+            rest=(),
         )
         while True:
             placed = [await self._putter.place(moved, deadline)]
@@ -202,14 +209,17 @@ class Claims:
                     raise
                 await self._putter.refused(placed, operation, refused, deadline)
                 if deadline.passed(self._core.runtime.now()):
-                    raise self._session.unavailable(self._shelves.label) from refused
+                    raise self._session.unavailable(self._ground.label) from refused
             else:
                 self._putter.stored(placed, committed, len(operations_) - 1)
                 return
 
-    @staticmethod
-    def _ends(want: Want) -> tuple[Operation, ...]:
-        return Delete(want.slot.item, want.version), Delete(want.slot.claim)
+    def _returns(self, want: Want, record: Record) -> tuple[Operation, ...]:
+        data = self._ground.packed(record, want.slot)
+        return Set(want.slot.item, data, want.version), Delete(want.slot.claim), *self._ground.nudge()
+
+    def _ends(self, want: Want) -> tuple[Operation, ...]:
+        return self._ground.end(want.slot, want.version, want.record), Delete(want.slot.claim)
 
     def _bury(self, want: Want, record: Record) -> tuple[Operation, ...]:
         dead = record.with_(
@@ -218,7 +228,7 @@ class Claims:
             born=record.born or want.made,
             dead_at=self._core.server_time.at_least() or want.made,
         )
-        path = f"{self._shelves.branch('dead')}/{record.id}-"
+        path = f"{self._ground.branch('dead')}/{record.id}-"
         return (Create(path, dead.pack(), sequential=True, acl=self._core.nodes.acl),)
 
     async def bury(self, want: Want, deadline: Deadline) -> None:
@@ -232,9 +242,10 @@ class Claims:
         # Refused if there is a claim: the listing may be older than the last attempt, which somebody is at. Nothing
         # else can tell a server that a node must not exist.
         alone = (Create(want.slot.claim, acl=self._core.nodes.acl), Delete(want.slot.claim))
-        operations = (*alone, Delete(want.slot.item, want.version), *self._bury(want, record))
+        end = self._ground.end(want.slot, want.version, want.record)
+        operations = (*alone, end, *self._bury(want, record))
         await self._commit(operations, deadline)
-        logger.warning("The item %s of %s is a dead letter now: %s", record.id, self._shelves.label, error)
+        logger.warning("The item %s of %s is a dead letter now: %s", record.id, self._ground.label, error)
 
     async def let_go(self, held: Held) -> None:
         """Give it back as if it had not been claimed; what cannot be sent now is done in the background."""
@@ -249,7 +260,10 @@ class Claims:
             deadline = Deadline.after(RELEASE_LIMIT, self._core.runtime.now())
             want = held.want
             record = want.record.with_(attempts=want.record.attempts - 1)
-            operations = (Set(want.slot.item, record.pack(), want.version), Delete(want.slot.claim))
+            operations = (
+                Set(want.slot.item, self._ground.packed(record, want.slot), want.version),
+                Delete(want.slot.claim),
+            )
             try:
                 await self._commit(operations, deadline)
                 self._returned(want.slot)
@@ -275,7 +289,7 @@ class Claims:
         self.check(held)
         hold, want = held.grip.hold, held.want
         if hold.until == math.inf:
-            message = f"{self._shelves.label} has no visibility timeout: a claim lives as long as its session"
+            message = f"{self._ground.label} has no visibility timeout: a claim lives as long as its session"
             raise ValueError(message)
         before = self._core.runtime.now()
         want.guid = visible(want.guid.partition(" ")[0], seconds)
@@ -299,8 +313,8 @@ class Claims:
         if reason is not None:
             raise self.lost_error(held, reason)
         if held.grip.released or held.settling:
-            message = f"the claim on item {held.record.id} of {self._shelves.label} was ended before; take the next one"
-            raise ClosedError(message, path=self._shelves.label)
+            message = f"the claim on item {held.record.id} of {self._ground.label} was ended before; take the next one"
+            raise ClosedError(message, path=self._ground.label)
 
     def _begin(self, held: Held) -> None:
         self.check(held)
@@ -334,27 +348,27 @@ class Claims:
         held.settling = False
         hold = held.grip.hold
         hold.end(LostReason.NODE_DELETED)
-        logger.debug("A claim of %s was lost: %s", self._shelves.label, refused)
+        logger.debug("A claim of %s was lost: %s", self._ground.label, refused)
         return self.lost_error(held, hold.ended or LostReason.NODE_DELETED)
 
     def lost_error(self, held: Held, reason: LostReason) -> ClaimLostError:
         """The error of a claim that was lost."""
         message = (
-            f"the claim on item {held.record.id} of {self._shelves.label} (token {held.grip.token}) was lost: "
+            f"the claim on item {held.record.id} of {self._ground.label} (token {held.grip.token}) was lost: "
             f"{reason.value}. Somebody else does it, or has done it"
         )
-        return ClaimLostError(message, path=self._shelves.label, reason=reason)
+        return ClaimLostError(message, path=self._ground.label, reason=reason)
 
     async def _commit(self, operations: Sequence[Operation], deadline: Deadline) -> Committed:
         while True:
             try:
-                return await self._shelves.marks.commit(operations, deadline)
+                return await self._ground.marks.commit(operations, deadline)
             except NodeNotFoundError:
                 # The parent of the marks: somebody has deleted it.
-                self._shelves.forget()
-                await self._shelves.ready(deadline)
+                self._ground.forget()
+                await self._ground.ready(deadline)
                 if deadline.passed(self._core.runtime.now()):
-                    raise self._session.unavailable(self._shelves.label) from None
+                    raise self._session.unavailable(self._ground.label) from None
 
 
 def error_text(error: BaseException | str | None) -> str:

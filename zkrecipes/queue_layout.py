@@ -182,24 +182,24 @@ class Slot(NamedTuple):
     """Where an item stands.
 
     Attributes:
-        lane: Full path of its lane or bucket.
-        number: Of the shelf.
+        items: Full path of the node that it is below.
+        claims: Full path of the node that claims on it are below.
         name: The item's.
     """
 
-    lane: str
-    number: int
+    items: str
+    claims: str
     name: Name
 
     @property
     def item(self) -> str:
         """Full path of the item."""
-        return f"{self.lane}/s{self.number:010d}/{self.name.text}"
+        return f"{self.items}/{self.name.text}"
 
     @property
     def claim(self) -> str:
         """Full path of a claim on it."""
-        return f"{self.lane}/c{self.number:010d}/{self.name.text}"
+        return f"{self.claims}/{self.name.text}"
 
 
 # --- items ------------------------------------------------------------------------------------------------------------
@@ -221,6 +221,7 @@ class Record:
         headers: Of the user.
         error: Why the last attempt failed; empty if none did.
         dead_at: When it became a dead letter, about; 0 if it is none.
+        rest: Payloads of items behind this one in the same node, which only Curator's layouts have.
     """
 
     id: str
@@ -233,6 +234,7 @@ class Record:
     headers: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
     dead_at: int = 0
+    rest: tuple[bytes, ...] = ()
 
     def pack(self) -> bytes:
         """The bytes of its node; what has its default takes no room."""

@@ -9,20 +9,15 @@ from zkrecipes.calls import Call
 from zkrecipes.core import Core
 from zkrecipes.errors import NodeNotFoundError
 from zkrecipes.port import Children
-from zkrecipes.queue_layout import Name, lane_nodes
+from zkrecipes.queue_layout import Name, Slot
 
-__all__ = ["Lane", "Listing", "Shelf", "in_order"]
+__all__ = ["Lane", "Listing", "Shelf"]
 
 AT_ONE_LISTING: Final = 100
 """Items that are taken from one listing, at most, if something has changed since: others may have come back."""
 
 LISTING_AGE: Final = 1.0
 """Seconds after which a listing that has changed is not used up any further."""
-
-
-def in_order(names: list[Name], *, bucket: bool) -> list[Name]:
-    """In a lane by sequence; in a bucket by the time when due, with which the text begins."""
-    return sorted(names, key=lambda name: name.text if bucket else f"{name.sequence:010d}")
 
 
 @final
@@ -71,16 +66,20 @@ class Listing:
 class Shelf:
     """One shelf: what was free when it was listed, less what was taken since; from where on a busy taker goes on."""
 
-    __slots__ = ("claims", "free", "items", "listed_at", "next", "used")
+    __slots__ = ("claims", "free", "items", "listed_at", "next", "priority", "used")
 
-    def __init__(self, lane: str, number: int) -> None:
-        items, claims = lane_nodes(lane, number)
+    def __init__(self, items: str, claims: str, priority: int | None = None) -> None:
         self.items = Listing(items)
         self.claims = Listing(claims)
+        self.priority = priority
         self.free: list[Name] = []
         self.listed_at = -math.inf
         self.used = 0
         self.next = math.inf
+
+    def slot(self, name: Name) -> Slot:
+        """An item on it."""
+        return Slot(self.items.path, self.claims.path, name)
 
     def usable(self, now: float) -> bool:
         """Whether something can be taken without listing it again."""

@@ -16,10 +16,10 @@ from zkrecipes.errors import NodeNotFoundError, OutcomeUnknownError, Transaction
 from zkrecipes.flow import first_of
 from zkrecipes.hold import Hold, LostReason
 from zkrecipes.port import Delete, Get, Set, Stat
+from zkrecipes.queue_ground import Ground
 from zkrecipes.queue_layout import Slot
 from zkrecipes.queue_return import visible_for
-from zkrecipes.queue_shelves import Shelves
-from zkrecipes.queue_view import View
+from zkrecipes.queue_sight import Sight
 from zkrecipes.timing import Deadline
 
 __all__ = ["Overdue"]
@@ -33,15 +33,15 @@ class Overdue:
 
     Args:
         core: The client's core.
-        shelves: Of the queue.
+        ground: Of the queue.
         view: Which claims there are.
         visibility: Seconds for which our claims count; None for as long as the session lives.
     """
 
-    def __init__(self, core: Core, shelves: Shelves, view: View, visibility: float | None) -> None:
+    def __init__(self, core: Core, ground: Ground, view: Sight, visibility: float | None) -> None:
         self._core = core
         self._session = core.session
-        self._shelves = shelves
+        self._ground = ground
         self._view = view
         self.visibility = visibility
 
@@ -49,7 +49,7 @@ class Overdue:
         """Let our own claim, which was not sent before `began`, end in time."""
         if self.visibility is not None:
             hold.until = began + self.visibility * (1 - self._session.drift)
-            self._core.runtime.spawn(self._end_in_time(hold), f"end a claim of {self._shelves.label}")
+            self._core.runtime.spawn(self._end_in_time(hold), f"end a claim of {self._ground.label}")
 
     async def _end_in_time(self, hold: Hold) -> None:
         """Tell its holder when the visibility is over."""
@@ -65,7 +65,7 @@ class Overdue:
         calls = [(slot, self._session.call(Get(slot.claim))) for slot in slots]
         soonest = math.inf
         broken = False
-        time = await self._shelves.server_time(deadline) if slots else 0
+        time = await self._ground.server_time(deadline) if slots else 0
         for slot, call in calls:
             try:
                 data, stat = await self._session.result(call, deadline.at)
@@ -85,8 +85,8 @@ class Overdue:
         try:
             data, stat = await self._session.result(self._session.call(Get(slot.item)), deadline.at)
             # The item's new version takes the claim from its holder; the claim's says that it was not extended.
-            operations = (Set(slot.item, data, stat.version), Delete(slot.claim, claim.version))
-            await self._shelves.marks.commit(operations, deadline)
+            operations = (Set(slot.item, data, stat.version), Delete(slot.claim, claim.version), *self._ground.nudge())
+            await self._ground.marks.commit(operations, deadline)
         except (TransactionError, NodeNotFoundError, OutcomeUnknownError) as error:
             logger.debug("The claim %s is over, or was extended: %s", slot.claim, error)
             return False

@@ -9,20 +9,17 @@ from functools import partial
 from typing import Any, Final, NewType, final
 
 from zkrecipes.core import DEFAULT, Core, DefaultTimeout
-from zkrecipes.dedup import Dedup
 from zkrecipes.errors import AcquireTimeoutError, DecodeError
 from zkrecipes.flow import Pending
 from zkrecipes.hold import Registration, checked_callback
 from zkrecipes.patience import Patience
-from zkrecipes.queue_admin import Admin, Entry, QueueStats
+from zkrecipes.queue_admin import Entry, QueueStats
 from zkrecipes.queue_claim import Claims, Held
 from zkrecipes.queue_layout import Record, checked_headers, checked_priority
 from zkrecipes.queue_overdue import Overdue
-from zkrecipes.queue_put import Putter
+from zkrecipes.queue_parts import Parts, curator_parts, shelf_parts
 from zkrecipes.queue_room import Room
-from zkrecipes.queue_shelves import Shelves, shelves_of
 from zkrecipes.queue_take import Taker
-from zkrecipes.queue_view import View
 from zkrecipes.timing import Timeout, to_seconds
 
 __all__ = ["ItemId", "Outbox", "QueueRecipe", "checked_count"]
@@ -31,6 +28,9 @@ logger = logging.getLogger("zkrecipes.queue")
 
 ItemId = NewType("ItemId", str)
 """What a put returns: it names the item for ever, wherever it is moved."""
+
+UNDECODABLE: Final = 30.0
+"""Seconds until an item that did not decode is served again, where no backoff says otherwise: those behind it go on."""
 
 SMALLEST_SEGMENT: Final = 2
 LONGEST_VISIBILITY: Final = 10**9
@@ -87,6 +87,8 @@ class QueueRecipe:
         core: Core,
         path: str,
         *,
+        layout: str = "segments",
+        lock_path: str | None = None,
         max_size: int | None = None,
         on_full: str = "refuse",
         max_attempts: int | None = None,
@@ -116,23 +118,25 @@ class QueueRecipe:
             message = f"segment_size must be at least {SMALLEST_SEGMENT}, not {segment_size}"
             raise ValueError(message)
         full = core.path(path)
-        self.shelves: Shelves = shelves_of(core, full, path)
-        self.trouble: Trouble = self._shared("trouble", full, lambda: Trouble(core, path))
-        view: View = self._shared("view", full, lambda: View(core, self.shelves, self.trouble.foreign))
-        dedup = Dedup(core, f"{full}/ids", window, self.shelves.marks, path)
-        self.putter = Putter(core, self.shelves, segment_size, dedup)
-        self.claims = Claims(core, self.shelves, self.putter, self.max_attempts, view.returned)
-        self._admin = Admin(core, self.shelves, self.putter)
-        self._room = Room(core, self.shelves, self._admin, self.max_size, wait=on_full == "wait")
-        overdue = Overdue(core, self.shelves, view, self.visibility)
-        self._taker = Taker(core, self.shelves, view, self.claims, self.trouble.report, overdue)
+        with core.runtime.lock:
+            self.trouble: Trouble = core.shared.setdefault(("queue trouble", full), Trouble(core, path))
+        parts = self._parts(path, layout, lock_path, window, segment_size)
+        self._ground, self._sight, self.putter, self._admin = parts
+        if backoff is not None and not self._ground.delays:
+            message = f"a queue with layout={layout!r} has no delays, so it cannot have a backoff"
+            raise ValueError(message)
+        self.claims = Claims(core, self._ground, self.putter, self.max_attempts, self._sight.returned)
+        self._room = Room(core, self._ground, self._admin, self.max_size, wait=on_full == "wait")
+        overdue = Overdue(core, self._ground, self._sight, self.visibility)
+        self._taker = Taker(core, self._ground, self._sight, self.claims, self.trouble.report, overdue)
 
-    def _shared(self, what: str, path: str, make: Callable[[], Any]) -> Any:
-        key = (f"queue {what}", path)
-        with self.core.runtime.lock:
-            if key not in self.core.shared:
-                self.core.shared[key] = make()
-            return self.core.shared[key]
+    def _parts(self, path: str, layout: str, lock_path: str | None, window: float, segment_size: int) -> Parts:
+        if layout != "segments":
+            return curator_parts(self.core, layout, path, lock_path, self.trouble.foreign, window)
+        if lock_path is not None:
+            message = "lock_path belongs to Curator's layouts; layout='segments' has its claims below its path"
+            raise ValueError(message)
+        return shelf_parts(self.core, path, self.trouble.foreign, window, segment_size)
 
     # --- puts ---------------------------------------------------------------------------------------------------------
 
@@ -140,8 +144,11 @@ class QueueRecipe:
         self, payloads: Sequence[bytes], priority: int, delay: Timeout, headers: Mapping[str, str] | None
     ) -> list[Record]:
         """New items, checked."""
-        checked_priority(priority)
         seconds = to_seconds(0.0 if delay is None else delay, "delay")
+        if checked_priority(priority) and not self._ground.priorities:
+            message = f"{self.label} has a layout without priorities: use 'segments' or 'curator-priority'"
+            raise ValueError(message)
+        self._check_delay(seconds)
         checked = checked_headers(headers)
         return [self.putter.record(payload, priority, seconds, checked) for payload in payloads]
 
@@ -190,10 +197,20 @@ class QueueRecipe:
         """Acknowledge several, in one transaction as far as they are still ours; what became of each."""
         return await self.claims.acknowledge(claims, self.core.deadline(timeout))
 
-    def put_off(self, id_: str, error: DecodeError) -> None:
-        """An item did not decode: it is reported, and served again later."""
-        logger.warning("Item %s of %s is put off: %s", id_, self.label, error)
+    def put_off(self, held: Held, error: DecodeError) -> float:
+        """An item did not decode: it is reported, and to be given back with this delay."""
+        logger.warning("Item %s of %s is put off: %s", held.record.id, self.label, error)
         self.trouble.tell(error)
+        delay = self.delay_after(held.record.attempts) or UNDECODABLE
+        if self._ground.delays:
+            return delay
+        self._sight.rest(held.want.slot, delay)
+        return 0.0
+
+    def _check_delay(self, seconds: float) -> None:
+        if seconds > 0 and not self._ground.delays:
+            message = f"{self.label} has a layout without delays: use 'segments' or 'curator-delay'"
+            raise ValueError(message)
 
     async def extend(self, held: Held, seconds: float, timeout: Timeout | DefaultTimeout) -> None:
         """Let a claim with a visibility timeout end later."""
@@ -201,6 +218,7 @@ class QueueRecipe:
 
     async def give_up(self, held: Held, delay: float, error: str, timeout: Timeout | DefaultTimeout) -> None:
         """Give one back after a failure."""
+        self._check_delay(delay)
         await self.claims.give_up(held, delay, error, self.core.deadline(timeout))
 
     # --- for operators ------------------------------------------------------------------------------------------------

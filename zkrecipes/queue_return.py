@@ -17,6 +17,7 @@ from zkrecipes.core import Core
 from zkrecipes.errors import NodeNotFoundError, TransactionError, ZkRecipesError
 from zkrecipes.flow import first_of
 from zkrecipes.port import Check, Delete, Get, Multi
+from zkrecipes.queue_ground import Ground
 from zkrecipes.queue_layout import Record, Slot
 
 __all__ = ["Returns", "Want", "visible", "visible_for"]
@@ -52,13 +53,14 @@ class Returns:
 
     Args:
         core: The client's core.
-        label: What messages call the queue.
+        ground: Of the queue.
     """
 
-    def __init__(self, core: Core, label: str) -> None:
+    def __init__(self, core: Core, ground: Ground) -> None:
         self._core = core
         self._session = core.session
-        self._label = label
+        self._ground = ground
+        self._label = ground.label
 
     def give_back(self, wants: Sequence[Want], session_id: int) -> None:
         """Give back what may be claimed, in the background and to the end, or that of the session."""
@@ -86,7 +88,7 @@ class Returns:
                 if data.split(b" ")[0] != want.guid.split(" ")[0].encode() or stat.ephemeral_owner != session_id:
                     return  # another's
                 # With the version, since another's claim of the same name may come between.
-                operations = (Check(want.slot.item, want.version), Delete(want.slot.claim))
+                operations = (Check(want.slot.item, want.version), Delete(want.slot.claim), *self._ground.nudge())
                 await session.result(session.call(Multi(operations), session_id), math.inf)
             except TransactionError as refused:
                 if refused.index == 0 and isinstance(refused.__cause__, NodeNotFoundError):

@@ -13,7 +13,7 @@ from zkrecipes.errors import QueueFullError
 from zkrecipes.flow import Pending, first_of
 from zkrecipes.port import Children
 from zkrecipes.queue_admin import Admin
-from zkrecipes.queue_shelves import Shelves
+from zkrecipes.queue_ground import Ground
 from zkrecipes.timing import Deadline
 
 __all__ = ["Room"]
@@ -31,15 +31,15 @@ class Room:
 
     Args:
         core: The client's core.
-        shelves: Of the queue.
+        ground: Of the queue.
         admin: Counts.
         limit: Items that the queue holds, about; None is unbounded.
         wait: Whether a put waits for room until its deadline.
     """
 
-    def __init__(self, core: Core, shelves: Shelves, admin: Admin, limit: int | None, *, wait: bool) -> None:
+    def __init__(self, core: Core, ground: Ground, admin: Admin, limit: int | None, *, wait: bool) -> None:
         self._core = core
-        self._shelves = shelves
+        self._ground = ground
         self._admin = admin
         self._limit = limit
         self._wait = wait
@@ -61,7 +61,7 @@ class Room:
             if now() < self._spare_until and count <= self._spare:
                 self._spare -= count
                 return
-            await self._shelves.ready(deadline)
+            await self._ground.ready(deadline)
             # Armed before the count, so that what goes meanwhile wakes us.
             watches = await self._watches(deadline) if self._wait else []
             size = await self._admin.size(deadline)
@@ -71,7 +71,7 @@ class Room:
             if not self._wait or count > self._limit:
                 break
             await first_of(*watches, self._core.session.changed, until=deadline.at)
-        label = self._shelves.label
+        label = self._ground.label
         message = (
             f"{label} holds {size} items of {self._limit}, and {count} more were put; nothing was stored. "
             "Put again later, or raise max_size"

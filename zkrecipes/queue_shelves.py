@@ -13,9 +13,9 @@ from typing import Final, NamedTuple, final
 
 from zkrecipes.core import Core
 from zkrecipes.errors import NodeExistsError, NodeNotFoundError, OutcomeUnknownError, TransactionError, ZkRecipesError
-from zkrecipes.marks import Marks, marks_of
 from zkrecipes.port import Children, Create, Delete, Get, Multi, Set, Stat
-from zkrecipes.queue_layout import BRANCHES, lane_nodes, shelf_numbers
+from zkrecipes.queue_ground import Ground
+from zkrecipes.queue_layout import BRANCHES, Record, Slot, lane_nodes, read_record, shelf_numbers
 from zkrecipes.roots import ensure, ensure_root, forget_root
 from zkrecipes.timing import Deadline
 
@@ -43,27 +43,24 @@ class Head(NamedTuple):
 
 
 @final
-class Shelves:
-    """One queue's lanes. Shared by all recipe objects of one client.
-
-    Attributes:
-        path: Full path of the queue.
-        label: What messages call it.
-        marks: By which its writes are recognised.
-    """
+class Shelves(Ground):
+    """One queue's lanes. Shared by all recipe objects of one client."""
 
     def __init__(self, core: Core, path: str, label: str) -> None:
-        self._core = core
-        self.path = path
-        self.label = label
-        self.marks: Marks = marks_of(core, f"{path}/marks", label)
+        super().__init__(core, path, label, path)
         self._heads: dict[str, Head] = {}
         self._ready = False
         self._busy: dict[str, bool] = {}
 
-    def branch(self, name: str) -> str:
-        """Full path of one of the queue's own nodes."""
-        return f"{self.path}/{name}"
+    def read(self, slot: Slot, data: bytes, stat: Stat) -> Record:
+        """Take an item's node apart."""
+        del stat
+        return read_record(data, slot.item)
+
+    def packed(self, record: Record, slot: Slot | None = None) -> bytes:
+        """The bytes of an item's node."""
+        del slot
+        return record.pack()
 
     async def ready(self, deadline: Deadline) -> None:
         """Make the queue's own nodes, unless they were seen.
@@ -204,21 +201,6 @@ class Shelves:
             logger.info("An empty shelf of %s stays until the next look: %s", self.label, error)
         finally:
             del self._busy[key]
-
-    # --- time ---------------------------------------------------------------------------------------------------------
-
-    async def server_time(self, deadline: Deadline) -> int:
-        """The servers' time now, in ms since 1970, as told by a write of ours; not older than a second."""
-        clock = self._core.server_time
-        while True:
-            time = clock.at_least()
-            if time is not None and clock.age < 1.0:
-                return time
-            await self.ready(deadline)
-            try:
-                return await self.marks.time(deadline)
-            except NodeNotFoundError:
-                self.forget()
 
 
 def shelves_of(core: Core, path: str, label: str) -> Shelves:

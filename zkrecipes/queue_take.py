@@ -32,11 +32,11 @@ from zkrecipes.marks import Committed, Operation
 from zkrecipes.patience import Patience
 from zkrecipes.port import Children, Create, Get, Kind, ReadMany, Refused, Set, Stat
 from zkrecipes.queue_claim import Claims, Held
-from zkrecipes.queue_layout import Slot, read_record
+from zkrecipes.queue_ground import Ground
+from zkrecipes.queue_layout import Slot
 from zkrecipes.queue_overdue import Overdue
 from zkrecipes.queue_return import Want, visible
-from zkrecipes.queue_shelves import Shelves
-from zkrecipes.queue_view import Reservation, View
+from zkrecipes.queue_sight import Reservation, Sight
 from zkrecipes.refusals import UnsupportedError, refusal_error
 from zkrecipes.sizes import MAX_REQUEST
 
@@ -66,7 +66,7 @@ class Taker:
 
     Args:
         core: The client's core.
-        shelves: Of the queue.
+        ground: Of the queue.
         view: Of the queue; shared by the takers of this client.
         claims: How claims end.
         report: Told of what cannot be served: its path, and why.
@@ -76,15 +76,15 @@ class Taker:
     def __init__(  # noqa: PLR0917 - the parts of a queue
         self,
         core: Core,
-        shelves: Shelves,
-        view: View,
+        ground: Ground,
+        view: Sight,
         claims: Claims,
         report: Callable[[str, Exception], None],
         overdue: Overdue,
     ) -> None:
         self._core = core
         self._session = core.session
-        self._shelves = shelves
+        self._ground = ground
         self._view = view
         self._claims = claims
         self._report = report
@@ -120,26 +120,26 @@ class Taker:
         return patience.deadline.passed(self._core.runtime.now())
 
     def _too_late(self, patience: Patience) -> AcquireTimeoutError | UnavailableError:
-        label = self._shelves.label
+        label = self._ground.label
         if not self._view.looked or not self._session.usable:
             return self._session.unavailable(label)
         timeout = patience.deadline.timeout
         return AcquireTimeoutError(f"no item of {label} was free after {timeout:g} s", path=label, timeout=timeout)
 
     async def _ready(self, patience: Patience) -> None:
-        self._session.check_open(self._shelves.label)
+        self._session.check_open(self._ground.label)
         self._check_cancelled(patience)
         while not self._session.usable:
             if not patience.in_line or self._late(patience):
-                raise self._session.unavailable(self._shelves.label)
+                raise self._session.unavailable(self._ground.label)
             await first_of(self._session.changed, patience.cancelled, until=patience.deadline.at)
-            self._session.check_open(self._shelves.label)
+            self._session.check_open(self._ground.label)
             self._check_cancelled(patience)
 
     def _check_cancelled(self, patience: Patience) -> None:
         if patience.cancelled.done:
-            message = f"the wait for an item of {self._shelves.label} was cancelled"
-            raise CancelledError(message, path=self._shelves.label)
+            message = f"the wait for an item of {self._ground.label} was cancelled"
+            raise CancelledError(message, path=self._ground.label)
 
     async def _reserve(self, want: int, patience: Patience) -> Reservation | None:
         """Reserve free items; None after a wait, or if the caller does not wait."""
@@ -229,7 +229,7 @@ class Taker:
     ) -> Want | None:
         data, stat = node
         try:
-            record = read_record(data, slot.item)
+            record = self._ground.read(slot, data, stat)
         except DecodeError as error:
             self._report(slot.item, error)
             self._view.skip(reservation, slot)
@@ -262,7 +262,7 @@ class Taker:
                 record = want.record.with_(attempts=want.record.attempts + 1)
                 claimed.append(Want(want.slot, record, want.version + 1, want.made, want.guid))
                 operations += (
-                    Set(want.slot.item, record.pack(), want.version),
+                    Set(want.slot.item, self._ground.packed(record, want.slot), want.version),
                     Create(want.slot.claim, want.guid.encode(), Kind.EPHEMERAL, acl=self._core.nodes.acl),
                 )
             try:
@@ -293,18 +293,18 @@ class Taker:
         # Whatever happens to the caller from here on: what was claimed and has no handle is given back.
         grip = self._grip_on(claimed, unsure)
         try:
-            committed = await self._shelves.marks.commit(operations, patience.deadline)
+            committed = await self._ground.marks.commit(operations, patience.deadline)
             while not self._provable() and self._session.id == committed.session_id:
                 # A session that was just taken over: a beat later the lease can be proven, or never.
                 beat = self._core.runtime.now() + self._session.timeout / ONE_BEAT
                 await first_of(patience.cancelled, until=min(beat, patience.deadline.at))
                 self._check_cancelled(patience)
-                await self._shelves.marks.time(patience.deadline)
+                await self._ground.marks.time(patience.deadline)
         except (TransactionError, NodeNotFoundError) as refused:
             grip.finish()
             if isinstance(refused, TransactionError):
                 raise
-            self._shelves.forget()
+            self._ground.forget()
             return None
         except OutcomeUnknownError:
             grip.finish()
@@ -322,7 +322,7 @@ class Taker:
         return committed
 
     def _grip_on(self, claimed: list[Want], unsure: _Unsure) -> Grip:
-        hold = Hold(self._core.runtime, self._session.lease, self._session.id, self._shelves.path, 0)
+        hold = Hold(self._core.runtime, self._session.lease, self._session.id, self._ground.path, 0)
 
         async def let_go(_grip: Grip) -> None:
             self._claims.returns.give_back(claimed, self._session.id)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from zkrecipes.errors import DecodeError, ForeignNodeError
 
-__all__ = ["FORMAT", "check_root", "pack", "root_record", "unpack"]
+__all__ = ["FORMAT", "MAGIC", "check_root", "pack", "root_record", "unpack"]
 
 FORMAT: Final = 1
 MAGIC: Final = b"ZR"

@@ -11,8 +11,8 @@ from zkrecipes.marks import Marks
 from zkrecipes.nodes import Nodes
 from zkrecipes.port import Check
 from zkrecipes.queue_claim import Claims
-from zkrecipes.queue_put import Placed
 from zkrecipes.queue_return import Returns
+from zkrecipes.queue_shelf_put import ShelfPlaced
 from zkrecipes.queue_take import Taker
 
 LEFT = "still in the queue|left when all was done"
@@ -38,13 +38,13 @@ def two_writes_at_once_share_a_mark() -> Iterator[None]:
 
 @mutant("is the head", "queue")
 def puts_do_not_check_the_head() -> Iterator[None]:
-    with patch.object(Placed, "check", property(lambda self: Check(self.lane))):
+    with patch.object(ShelfPlaced, "check", property(lambda self: Check(self.lane))):
         yield
 
 
 @mutant(LEFT, "queue")
 def a_claim_does_not_check_the_version() -> Iterator[None]:
-    with edited(Taker, "_commit", ("record.pack(), want.version),", "record.pack()),")):
+    with edited(Taker, "_commit", ("want.slot), want.version),", "want.slot)),")):
         yield
 
 
@@ -74,5 +74,5 @@ def a_name_tells_when_an_item_is_due() -> Iterator[None]:
 
 @mutant(f"{LEFT}|is not in the queue|has a valid claim on", "queue")
 def an_item_is_buried_whoever_has_claimed_it() -> Iterator[None]:
-    with edited(Claims, "bury", ("(*alone, Delete", "(Delete")):
+    with edited(Claims, "bury", ("(*alone, end", "(end")):
         yield

@@ -16,6 +16,7 @@ from zkrecipes.queue_layout import (
     checked_priority,
     delayed_prefix,
     lane_name,
+    lane_nodes,
     parse_bucket,
     parse_lane,
     parse_name,
@@ -51,7 +52,7 @@ def test_an_items_name_is_taken_apart() -> None:
     name = parse_name(f"{shelf_prefix(GUID)}0000000012", 7)
     assert name is not None
     assert (name.guid, name.sequence, name.priority, name.due, name.place) == (GUID, 12, 7, 0, 0)
-    slot = Slot("/q/lanes/80000007", 3, name)
+    slot = Slot(*lane_nodes("/q/lanes/80000007", 3), name)
     assert slot.item == f"/q/lanes/80000007/s0000000003/{GUID}-0000000012"
     assert slot.claim == f"/q/lanes/80000007/c0000000003/{GUID}-0000000012"
 

@@ -8,10 +8,11 @@ from tests.unit.kit import World
 from zkrecipes.core import Core
 from zkrecipes.nodes import Nodes
 from zkrecipes.port import Check, Code, Delete, Get, Multi, Stat
-from zkrecipes.queue_layout import Name, Record, Slot
+from zkrecipes.queue_layout import Name, Record, Slot, lane_nodes
 from zkrecipes.queue_return import Returns, Want, visible, visible_for
+from zkrecipes.queue_shelves import Shelves
 
-SLOT = Slot("/q/lanes/80000000", 0, Name(0, 1, "item-0000000001", "item", 0, 0))
+SLOT = Slot(*lane_nodes("/q/lanes/80000000", 0), Name(0, 1, "item-0000000001", "item", 0, 0))
 GUID = "our-guid"
 
 
@@ -21,7 +22,7 @@ class Scene:
     def __init__(self) -> None:
         self.world = World()
         core = Core(Nodes(self.world.session))
-        self.returns = Returns(core, "/q")
+        self.returns = Returns(core, Shelves(core, "/q", "/q"))
         self.returns.give_back([Want(SLOT, Record("item", 0, b"", 1), 1, 5, GUID)], 7)
         self.world.runtime.step()
 

@@ -17,10 +17,11 @@ from zkrecipes.errors import CancelledError, ClosedError, DecodeError, Unavailab
 from zkrecipes.flow import Pending
 from zkrecipes.handle import core_of
 from zkrecipes.hold import Registration
-from zkrecipes.queue import UNDECODABLE, OnFull, queue_codec
+from zkrecipes.queue import OnFull, queue_codec
 from zkrecipes.queue_admin import Entry, QueueStats
 from zkrecipes.queue_claim import Held
 from zkrecipes.queue_handles import ClaimState, QueuedItem
+from zkrecipes.queue_parts import Layout
 from zkrecipes.queue_recipe import ItemId, Outbox, QueueRecipe, checked_count, checked_visibility
 from zkrecipes.timing import Timeout
 
@@ -224,6 +225,8 @@ class Queue(Generic[T]):
         path: str,
         *,
         codec: Codec[T] | None = None,
+        layout: Layout = "segments",
+        lock_path: str | None = None,
         max_size: int | None = None,
         on_full: OnFull = "refuse",
         max_attempts: int | None = None,
@@ -237,6 +240,8 @@ class Queue(Generic[T]):
         self._recipe = QueueRecipe(
             core_of(client, aio=True),
             path,
+            layout=layout,
+            lock_path=lock_path,
             max_size=max_size,
             on_full=on_full,
             max_attempts=max_attempts,
@@ -370,8 +375,7 @@ class Queue(Generic[T]):
         try:
             claim.decode()
         except DecodeError as error:
-            self._recipe.put_off(claim.id, error)
-            delay = self._recipe.delay_after(claim.attempt) or UNDECODABLE
+            delay = self._recipe.put_off(claim._held, error)  # noqa: SLF001 - our own handle
             try:
                 await claim.nack(delay, error)
             except ZkRecipesError as trouble:
