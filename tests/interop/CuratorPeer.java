@@ -28,6 +28,7 @@ import org.apache.curator.framework.recipes.leader.LeaderSelectorListenerAdapter
 import org.apache.curator.framework.recipes.leader.Participant;
 import org.apache.curator.framework.recipes.locks.InterProcessMutex;
 import org.apache.curator.retry.RetryNTimes;
+import org.apache.zookeeper.ZooKeeper;
 
 /**
  * Apache Curator at the end of a pipe: one JSON command a line on stdin, one JSON answer a line on stdout.
@@ -47,6 +48,7 @@ public final class CuratorPeer {
     private final Map<String, Closeable> elections = new ConcurrentHashMap<>();
     private final Map<String, InterProcessMutex> locks = new ConcurrentHashMap<>();
     private final Caches caches = new Caches();
+    private final Queues queues = new Queues();
 
     private CuratorPeer(PrintStream out) {
         this.out = out;
@@ -111,7 +113,8 @@ public final class CuratorPeer {
                 if (before != null) {
                     before.close();
                 }
-                return result.put("session", client.getZookeeperClient().getZooKeeper().getSessionId());
+                ZooKeeper session = client.getZookeeperClient().getZooKeeper();
+                return result.put("session", session.getSessionId()).put("password", session.getSessionPasswd());
             case "disconnect":
                 clients.remove(text(command, "client", "main")).close();
                 return result;
@@ -162,8 +165,14 @@ public final class CuratorPeer {
             case "counter.shared":
             case "counter.value":
                 return Counters.obey(command, client(command));
+            case "queue.put":
+            case "queue.start":
+            case "queue.given":
+            case "queue.idle":
+            case "queue.proceed":
+            case "queue.close":
             case "queue.bench":
-                return Queues.bench(command, client(command), path);
+                return queues.obey(command, client(command));
             default:
                 return caches.obey(command, client(command));
         }

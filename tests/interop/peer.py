@@ -6,6 +6,7 @@ file is compiled once for each of its versions, into the user's cache directory.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import itertools
@@ -73,6 +74,7 @@ class _Node(BaseModel):
 
 class _Result(BaseModel):
     session: int = 0
+    password: str = ""
     acquired: bool = False
     leads: bool = False
     leader: str = ""
@@ -143,6 +145,9 @@ class CuratorPeer:
         hosts: Connect string.
         session_timeout: In seconds.
         namespace: Curator's namespace: a prefix of all paths, without its first slash.
+
+    Attributes:
+        client_id: Its session's id and password, as of kazoo's client: `Server.expire` takes it.
     """
 
     def __init__(self, hosts: str, *, session_timeout: float = 10.0, namespace: str = "") -> None:
@@ -159,7 +164,7 @@ class CuratorPeer:
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._log: IO[bytes] | None = None
-        self.session_id = 0
+        self.client_id = 0, b""
 
     def __enter__(self) -> Self:
         reason = missing()
@@ -173,7 +178,8 @@ class CuratorPeer:
         self._reader = threading.Thread(target=self._read, name="curator-peer", daemon=True)
         self._reader.start()
         try:
-            self.session_id = self.call("connect", limit=_ANSWER_LIMIT, **self._settings).session
+            answer = self.call("connect", limit=_ANSWER_LIMIT, **self._settings)
+            self.client_id = answer.session, base64.b64decode(answer.password)
         except BaseException:
             self.close()
             raise
