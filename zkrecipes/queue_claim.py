@@ -184,11 +184,7 @@ class Claims:
             await self._commit((*self._ends(want), *self._bury(want, record)), deadline)
             return
         if delay <= 0:
-            operations = (
-                Set(want.slot.item, self._ground.packed(record, want.slot), want.version),
-                Delete(want.slot.claim),
-            )
-            await self._commit(operations, deadline)
+            await self._commit(self._returns(want, record), deadline)
             self._returned(want.slot)
             return
         due = want.made + record.delay
@@ -260,12 +256,8 @@ class Claims:
             deadline = Deadline.after(RELEASE_LIMIT, self._core.runtime.now())
             want = held.want
             record = want.record.with_(attempts=want.record.attempts - 1)
-            operations = (
-                Set(want.slot.item, self._ground.packed(record, want.slot), want.version),
-                Delete(want.slot.claim),
-            )
             try:
-                await self._commit(operations, deadline)
+                await self._commit(self._returns(want, record), deadline)
                 self._returned(want.slot)
             except TransactionError:
                 return

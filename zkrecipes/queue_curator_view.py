@@ -38,7 +38,8 @@ class CuratorView(Sight):
         shelf, now = self._shelf, self._core.runtime.now
         self._end_rests()
         changed = shelf.items.stale or shelf.claims.stale
-        if changed and not shelf.usable(now()):
+        # Where something more urgent may have come, nothing is served from what has changed.
+        if changed and not (self._queue.kind == "curator" and shelf.usable(now())):
             await self._list(deadline)
         free = await self._due(deadline) if self._queue.delays else shelf.free
         for name in self._choice(shelf, free, want):

@@ -8,11 +8,26 @@ import time
 from collections.abc import Iterable
 from typing import Any, Final, Literal, NamedTuple, Self, final
 
+from kazoo.client import KazooClient
+
 import zkrecipes as zkr
 from tests.interop.peer import CuratorPeer
+from zkrecipes.queue_curator import OWN
 from zkrecipes.testing import wait_until
 
-__all__ = ["LAYOUTS", "LIMIT", "CuratorConsumer", "Given", "Layout", "bench_queue", "now", "ours", "put", "served"]
+__all__ = [
+    "LAYOUTS",
+    "LIMIT",
+    "CuratorConsumer",
+    "Given",
+    "Layout",
+    "bench_queue",
+    "locks_at",
+    "now",
+    "ours",
+    "put",
+    "served",
+]
 
 Layout = Literal["curator", "curator-priority", "curator-delay"]
 """Which of Curator's queues, by the name of the layout that is the same."""
@@ -23,6 +38,11 @@ LIMIT: Final = 20.0
 
 _NAMES: Final = itertools.count(1)
 _BENCH_LIMIT: Final = 120.0
+
+
+def locks_at(kazoo: KazooClient, locks: str) -> list[str]:
+    """The claims of both sides; without the node below which we have what Curator does not know."""
+    return [name for name in kazoo.get_children(locks) if name != OWN]
 
 
 class Given(NamedTuple):

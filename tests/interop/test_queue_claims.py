@@ -12,7 +12,7 @@ from kazoo.client import KazooClient
 import zkrecipes as zkr
 from tests.contracts.subjects import Later
 from tests.interop.peer import CuratorPeer
-from tests.interop.queues import LAYOUTS, LIMIT, CuratorConsumer, Layout, now, ours, put, served
+from tests.interop.queues import LAYOUTS, LIMIT, CuratorConsumer, Layout, locks_at, now, ours, put, served
 from zkrecipes.testing import Server, wait_until
 
 HI: Final = bytes.fromhex("00010001 01 00000002 6869 02")
@@ -55,7 +55,7 @@ def _gone(kazoo: KazooClient, path: str) -> None:
     """Wait until all items are done, and no lock is left."""
     wait_until(lambda: not kazoo.get_children(path), LIMIT, lambda: f"items: {kazoo.get_children(path)}")
     locks = f"{path}-locks"
-    wait_until(lambda: not kazoo.get_children(locks), LIMIT, lambda: f"locks: {kazoo.get_children(locks)}")
+    wait_until(lambda: not locks_at(kazoo, locks), LIMIT, lambda: f"locks: {locks_at(kazoo, locks)}")
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def test_an_item_that_we_hold_is_not_given_to_curator(
     queue.put(b"held")
     with queue.take(LIMIT) as claim:
         [name] = kazoo.get_children(path)
-        [lock] = kazoo.get_children(f"{path}-locks")
+        [lock] = locks_at(kazoo, f"{path}-locks")
         assert lock == name
         assert kazoo.get(f"{path}-locks/{lock}")[1].ephemeralOwner == zk.session_id
         with CuratorConsumer(curator, path, layout) as theirs:
@@ -108,14 +108,14 @@ def test_a_lock_path_of_another_name_is_used_by_both(
     queue = ours(zk, path, lock_path=locks)
     queue.put(b"ours")
     claim = queue.take(LIMIT)
-    assert kazoo.get_children(locks) == kazoo.get_children(path)
+    assert locks_at(kazoo, locks) == kazoo.get_children(path)
     with CuratorConsumer(curator, path, locks=locks, hold=True) as theirs:
         put(curator, path, [b"theirs"], locks=locks)
         assert theirs.wait(1) == [b"theirs"]
         assert queue.try_take() is None
         claim.ack()
         theirs.proceed()
-        wait_until(lambda: not kazoo.get_children(path) + kazoo.get_children(locks), LIMIT, "all is done")
+        wait_until(lambda: not kazoo.get_children(path) + locks_at(kazoo, locks), LIMIT, "all is done")
     assert not kazoo.exists(f"{path}-locks")
 
 

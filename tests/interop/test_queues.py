@@ -11,7 +11,7 @@ from kazoo.client import KazooClient
 import zkrecipes as zkr
 from tests.contracts.subjects import Later
 from tests.interop.peer import CuratorPeer
-from tests.interop.queues import LAYOUTS, LIMIT, CuratorConsumer, Layout, now, ours, put, served
+from tests.interop.queues import LAYOUTS, LIMIT, CuratorConsumer, Layout, locks_at, now, ours, put, served
 from zkrecipes.testing import wait_until
 
 LOWEST: Final = -(2**31)
@@ -286,7 +286,7 @@ def test_items_of_one_node_are_served_one_at_a_time(
     assert queue.try_take() is None, "the second one waits for the first one"
     first.ack()
     assert served(queue, 2) == [b"bc", b""]
-    assert kazoo.get_children(path) == kazoo.get_children(f"{path}-locks") == []
+    assert kazoo.get_children(path) == locks_at(kazoo, f"{path}-locks") == []
 
 
 @of_each_layout
