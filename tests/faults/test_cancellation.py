@@ -158,6 +158,7 @@ def test_waits_cancelled_from_another_thread_at_any_moment(server: ZooKeeperServ
         _free(server, path)
 
 
+@pytest.mark.serial
 def test_a_wait_cancelled_while_the_server_is_silent_ends_soon(
     proxy: FaultProxy, server: ZooKeeperServer, path: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -24,8 +25,11 @@ def _small(client: zkr.Client, retention: zkr.Retention | None = None) -> zkr.To
 
 def _left(client: zkr.Client) -> dict[str, int]:
     """How many messages are left in each segment."""
-    names = sorted(name for name in client.children(PATH) if name.startswith("s0"))
-    return {name: len(client.children(f"{PATH}/{name}")) for name in names}
+    left: dict[str, int] = {}
+    for name in sorted(name for name in client.children(PATH) if name.startswith("s0")):
+        with contextlib.suppress(zkr.NodeNotFoundError):  # removed while we look
+            left[name] = len(client.children(f"{PATH}/{name}"))
+    return left
 
 
 FREE = zkr.Retention(keep_for_durable=False)

@@ -21,6 +21,7 @@ COMMAND = [sys.executable, "-m", "zkrecipes.testing.simulation"]
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(runner, "CHUNK", 5)
     return tmp_path / "zkrecipes"
 
 
@@ -52,7 +53,7 @@ def test_schedules_are_played_and_counted(cache: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on_where_it_ended(cache: Path) -> None:
-    many = [*COMMAND, "--schedules", "100000", "--jobs", "1"]
+    many = [*COMMAND, "--schedules", "100000", "--kind", "lock", "--jobs", "1"]
     with subprocess.Popen(many, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             wait_until(lambda: reached(cache) > 0, 40.0, "the first schedules are played")
@@ -68,12 +69,12 @@ def test_an_interrupted_run_goes_on_where_it_ended(cache: Path) -> None:
 def test_what_was_played_is_not_played_again(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.setattr(Contest, "_play", lambda _contest: None)
     monkeypatch.setattr(runner, "_digest", lambda: "same")
-    assert runner.run_many(150, kind="lock", jobs=1, fresh=False).done == 150
+    assert runner.run_many(15, kind="lock", jobs=1, fresh=False).done == 15
     monkeypatch.setattr(Contest, "_play", _complain)
-    assert runner.run_many(150, kind="lock", jobs=1, fresh=False).found == []
-    more = runner.run_many(152, kind="lock", jobs=1, fresh=False)
-    assert more.done == 152
-    assert [found.seed for found in more.found] == [150, 151]
+    assert runner.run_many(15, kind="lock", jobs=1, fresh=False).found == []
+    more = runner.run_many(17, kind="lock", jobs=1, fresh=False)
+    assert more.done == 17
+    assert [found.seed for found in more.found] == [15, 16]
     assert len(runner.run_many(3, kind="lock", jobs=1, fresh=True).found) == 3
     monkeypatch.setattr(runner, "_digest", lambda: "other code")
     assert [found.seed for found in runner.run_many(2, kind="lock", jobs=1, fresh=False).found] == [0, 1]
@@ -146,5 +147,5 @@ def test_a_worker_that_dies_is_told(
 def test_the_time_can_be_limited(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.setattr(Contest, "_play", lambda _contest: None)
     monkeypatch.setattr(runner, "_digest", lambda: "same")
-    assert runner.run_many(300, kind="lock", jobs=1, fresh=False, seconds=0.0).done == 0
-    assert runner.run_many(300, kind="lock", jobs=1, fresh=False, seconds=50.0).done == 300
+    assert runner.run_many(30, kind="lock", jobs=1, fresh=False, seconds=0.0).done == 0
+    assert runner.run_many(30, kind="lock", jobs=1, fresh=False, seconds=50.0).done == 30
