@@ -134,7 +134,11 @@ class Putter(ABC, Generic[P]):
 
     def operations(self, placed: Sequence[P], others: Sequence[Operation]) -> tuple[Operation, ...]:
         """The checks, the others, and the creates at the end."""
-        checks = dict.fromkeys(each.check for each in placed if each.check is not None)
+        checks: list[Check] = []
+        for each in placed:
+            check = each.check
+            if check is not None and check not in checks:  # as many as there are lanes in it
+                checks.append(check)
         return (*checks, *others, *(each.create for each in placed))
 
     async def _first(self, dedup_id: str, cause: Exception, deadline: Deadline) -> str | None:

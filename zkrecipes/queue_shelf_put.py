@@ -47,7 +47,7 @@ class ShelfPlaced(Placed):
     @property
     def check(self) -> Check:
         """That the shelf still takes puts."""
-        return Check(f"{self.lane}/head", self.head.version)
+        return self.head.check
 
 
 @final

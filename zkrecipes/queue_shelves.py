@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, final
 
 from zkrecipes.core import Core
 from zkrecipes.errors import NodeExistsError, NodeNotFoundError, OutcomeUnknownError, TransactionError, ZkRecipesError
-from zkrecipes.port import Children, Create, Delete, Get, Multi, Set, Stat
+from zkrecipes.port import Check, Children, Create, Delete, Get, Multi, Set, Stat
 from zkrecipes.queue_ground import Ground
 from zkrecipes.queue_layout import BRANCHES, Record, Slot, lane_nodes, read_record, shelf_numbers
 from zkrecipes.roots import ensure, ensure_root, forget_root
@@ -35,11 +35,13 @@ class Head(NamedTuple):
 
     Attributes:
         number: The shelf's.
-        version: Of the head's node: what a put checks.
+        version: Of the head's node.
+        check: What a put checks: that the shelf still takes puts.
     """
 
     number: int
     version: int
+    check: Check
 
 
 @final
@@ -102,7 +104,7 @@ class Shelves(Ground):
         if not data.isdigit():
             message = f"{lane}/head holds no number, but {data[:20]!r}: somebody else has written it"
             raise ZkRecipesError(message, path=self.label)
-        return Head(int(data), stat.version)
+        return _head(lane, int(data), stat.version)
 
     async def _make(self, lane: str, deadline: Deadline) -> None:
         acl = self._core.nodes.acl
@@ -171,7 +173,7 @@ class Shelves(Ground):
         try:
             answers = await self._core.ask(Multi(multi), deadline, self.label)
             stat: Stat = answers[-1]
-            self._heads[lane] = Head(head.number + 1, stat.version)
+            self._heads[lane] = _head(lane, head.number + 1, stat.version)
         except (TransactionError, OutcomeUnknownError):
             self.forget_head(lane)  # somebody else has, or it is looked at by the next put
         except ZkRecipesError as error:
@@ -201,6 +203,10 @@ class Shelves(Ground):
             logger.info("An empty shelf of %s stays until the next look: %s", self.label, error)
         finally:
             del self._busy[key]
+
+
+def _head(lane: str, number: int, version: int) -> Head:
+    return Head(number, version, Check(f"{lane}/head", version))
 
 
 def shelves_of(core: Core, path: str, label: str) -> Shelves:

@@ -15,7 +15,6 @@ import os
 import socket
 import threading
 import time
-import uuid
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -176,10 +175,9 @@ class ThreadRuntime:
 
     def unique(self) -> str:
         """A GUID whose version digit is 8: random, and recognisably ours."""
-        number = int.from_bytes(os.urandom(16), "big")
-        number = number & ~(0xF000 << 64) | (8 << 76)
-        number = number & ~(0xC000 << 48) | (0x8000 << 48)
-        return str(uuid.UUID(int=number))
+        text = os.urandom(16).hex()
+        variant = "89ab"[int(text[16], 16) & 3]
+        return f"{text[:8]}-{text[8:12]}-8{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 
     def random(self) -> float:
         """From 0.0 to 1.0; not the random module's, whose state a fork copies."""

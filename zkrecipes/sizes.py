@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from zkrecipes.errors import PayloadTooLargeError
-from zkrecipes.port import Create, Multi, Request, Set
+from zkrecipes.port import Acl, Create, Multi, Request, Set
 
 __all__ = ["MAX_REQUEST", "check_size", "check_version"]
 
@@ -40,11 +41,16 @@ def check_size(request: Request, namespace: str = "") -> None:
 
 def _size(operation: object) -> int:
     size = OVERHEAD
-    if isinstance(operation, Create | Set):
-        size += len(operation.data)
     if isinstance(operation, Create):
-        size += sum(OVERHEAD + len(entry.scheme) + len(entry.id) for entry in operation.acl)
+        size += len(operation.data) + _acl_size(operation.acl)
+    elif isinstance(operation, Set):
+        size += len(operation.data)
     return size + 4 * len(getattr(operation, "path", ""))  # as UTF-8, at most
+
+
+@lru_cache(maxsize=256)
+def _acl_size(acl: tuple[Acl, ...]) -> int:
+    return sum(OVERHEAD + len(entry.scheme) + len(entry.id) for entry in acl)
 
 
 def check_version(version: int) -> int:

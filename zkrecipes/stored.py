@@ -21,10 +21,13 @@ MAGIC: Final = b"ZR"
 
 _START: Final = struct.Struct("!2sBI")
 
+# json.dumps would make one for each record.
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 def pack(header: dict[str, Any], payload: bytes) -> bytes:
     """The bytes of a header (of what JSON knows) and a payload."""
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text = _ENCODER.encode(header).encode()
     return b"".join((_START.pack(MAGIC, FORMAT, len(text)), text, payload))
 
 
