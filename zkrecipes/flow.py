@@ -323,6 +323,13 @@ class Tasks:
         self._wake(task)
         return task.done
 
+    def begin(self, algorithm: Algorithm[T], name: str) -> Pending[T]:
+        """As `spawn`, but the first step is taken here and now, as a part of the caller's."""
+        task = _Task(algorithm, name)
+        self._alive[id(task)] = task
+        self._step(task)
+        return task.done
+
     def next_time(self) -> float:
         """When `step_ready` has something to do: minus infinity for at once, infinity for never."""
         if self._ready:

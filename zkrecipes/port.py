@@ -186,6 +186,13 @@ class Runtime(Protocol):
         """Run an algorithm in the background, to its end, whatever happens to the caller."""
         ...
 
+    def begin(self, algorithm: Coroutine[Wait, None, T], name: str) -> Pending[T]:
+        """As `spawn`, but the first step is taken here and now, as a part of the caller's: no other thread has to wake.
+
+        It must be called within a step.
+        """
+        ...
+
     def dispatch(self, key: object, callback: Callable[[], None]) -> None:
         """Run user code off the step lock; callbacks of one key run one after another, in order."""
         ...

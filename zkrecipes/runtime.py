@@ -188,6 +188,11 @@ class ThreadRuntime:
         with self._lock:
             return self._tasks.spawn(algorithm, name)
 
+    def begin(self, algorithm: Coroutine[Wait, None, T], name: str) -> Pending[T]:
+        """Run an algorithm in the background, its first step in the caller's thread and step."""
+        with self._lock:
+            return self._tasks.begin(algorithm, name)
+
     def dispatch(self, key: object, callback: Callable[[], None]) -> None:
         """Run user code off the step lock."""
         if self._dispatch is not None:

@@ -72,40 +72,62 @@ class _Ahead(NamedTuple):
 
 
 @final
+class _Sight(NamedTuple):
+    """What head and low-water tell.
+
+    Attributes:
+        head: The number of the segment that is written to.
+        low: Up to where the topic has been trimmed.
+        made: The zxid that made the topic.
+    """
+
+    head: int
+    low: LowWater
+    made: int
+
+
+@final
 class Follower:
-    """One reader's place in a topic. One call at a time.
+    """One reader's place in a topic. One call at a time; its end may come in the midst of one.
 
     Args:
         log: The topic.
         position: Of the message that is wanted first.
-        closed: Done when nobody reads any more.
     """
 
-    def __init__(self, log: Log, position: Position, closed: Pending[None]) -> None:
+    def __init__(self, log: Log, position: Position) -> None:
         self._log = log
         self._session = log.core.session
-        self._closed = closed
+        self._ended: Pending[None] = Pending()
         self._many = FIRST_READ
-        self._seeks = 0
         self.position = position
         self._head: Call[Any] | None = None
         self._low: Call[Any] | None = None
+        self._seen: _Sight | None = None
         self._ahead: _Ahead | None = None
         self._made: int | None = None
 
-    def seek(self, position: Position) -> None:
-        """Go on from here. A read that is under way comes to nothing."""
-        self._seeks += 1
-        self.position = position
-        self._drop_ahead()
+    def moved(self, position: Position) -> Follower:
+        """The one that goes on from another position. This one has ended: what it was reading comes to nothing."""
+        follower = Follower(self._log, position)
+        follower._head, follower._low = self._head, self._low
+        follower._seen, follower._made = self._seen, self._made
+        self._head = self._low = None
+        self.close()
+        return follower
 
     def close(self) -> None:
-        """Take the watches off."""
+        """Take the watches off, and end the call that is under way."""
+        self._ended.resolve(None)
         self._drop_ahead()
         for call in (self._head, self._low):
             if call is not None:
                 self._let_go(call)
         self._head = self._low = None
+
+    def _go(self, position: Position) -> None:
+        self.position = position
+        self._drop_ahead()
 
     def _drop_ahead(self) -> None:
         if self._ahead is not None:
@@ -117,141 +139,128 @@ class Follower:
         self._session.withdraw(call)
         forget(self._session, call)
 
-    async def more(self, deadline: Deadline, stop: Pending[None]) -> list[Found] | Hole:
-        """The next messages, one at least; empty if the deadline or `stop` came first.
+    async def more(self) -> list[Found] | Hole:
+        """The next messages, one at least; empty if it was closed.
 
         Raises:
             ClosedError: The client was closed.
             DecodeError: Head or low-water hold what is not ours.
         """
-        try:
-            return await self._more(deadline, stop)
-        finally:
-            if self._closed.done:
-                self.close()  # what was watched since it was closed
-
-    async def _more(self, deadline: Deadline, stop: Pending[None]) -> list[Found] | Hole:
         session, runtime = self._session, self._log.core.runtime
-        while not stop.done and not self._closed.done:
+        while not self._ended.done:
             session.check_open(self._log.label)
             if not session.usable:
-                if deadline.passed(runtime.now()):
-                    break
-                await first_of(session.changed, stop, self._closed, until=deadline.at)
+                await first_of(session.changed, self._ended)
                 continue
             try:
-                found = await self._step(deadline, stop)
+                found = await self._step()
             except Unsettled:
-                found = []
-                if session.usable and not deadline.passed(runtime.now()):
+                if session.usable:
                     # Not while a connection is being lost.
-                    await first_of(session.changed, stop, self._closed, until=runtime.now() + session.timeout / 24)
-            if found or deadline.passed(runtime.now()):
+                    await first_of(session.changed, self._ended, until=runtime.now() + session.timeout / 24)
+                continue
+            if found:
                 return found
         return []
 
     # --- one look -----------------------------------------------------------------------------------------------------
 
-    async def _step(self, deadline: Deadline, stop: Pending[None]) -> list[Found] | Hole:
+    async def _step(self) -> list[Found] | Hole:
         """Look once; empty: look again."""
-        head, low, made = await self._sight(deadline, stop)
+        head, low, made = await self._sight()
         at = self.position
         if made != self._made:
             before, self._made = self._made, made
             if before is not None:
                 # Somebody has deleted the topic, and it was made again: its positions are others.
-                self.seek(low.position)
+                self._go(low.position)
                 return Hole(at, low.position)
         if at < low.position:
-            self.seek(low.position)
+            self._go(low.position)
             return Hole(at, low.position) if low.misses(at) else []
         if at.segment < head:
             # Sealed, as this server knows: nothing is written to it any more, and all that was can be seen here.
-            found = await self._read(at, deadline, stop)
+            found = await self._read(at)
             if found is not None and not found and self._in_sight():
-                self.seek(Position(at.segment + 1, 0))
+                self._go(Position(at.segment + 1, 0))
             return found or []
         if self._ahead is None or self._ahead.position != at or self._ahead.call.failed:
             self._drop_ahead()
             self._look_ahead(at)
-        return await self._follow(deadline, stop)
+        return await self._follow()
 
-    async def _sight(self, deadline: Deadline, stop: Pending[None]) -> tuple[int, LowWater, int]:
-        """The head's segment, the low-water, and the zxid that made the topic; both are watched."""
+    async def _sight(self) -> _Sight:
+        """Head and low-water; both are watched."""
         log, places = self._log, self._log.places
-        while not self._closed.done:
+        while self._seen is None or not self._in_sight():
+            self._seen = None
             if self._head is None or _is_over(self._head):
                 self._head = self._session.call(Get(places.head, watch=True))
             if self._low is None or _is_over(self._low):
                 self._low = self._session.call(Get(places.low, watch=True))
             head_call, low_call = self._head, self._low
             try:
-                data, stat = await self._answer(head_call, deadline, stop)
-                low, _ = await self._answer(low_call, deadline, stop)
+                data, stat = await self._answer(head_call)
+                low, _ = await self._answer(low_call)
             except NodeNotFoundError:
                 # Somebody has deleted the topic: it begins anew.
                 self._head = self._low = None
                 log.forget()
-                await log.open(deadline)
+                await log.open(Deadline.after(None, log.core.runtime.now()))
+                if self._ended.done:
+                    raise Unsettled(written=False) from None
                 continue
             if self._in_sight():
-                return parse_head(data, f"{log.label}/head"), parse_low(low, f"{log.label}/low"), stat.czxid
-        raise Unsettled(written=False)
+                head = parse_head(data, f"{log.label}/head")
+                self._seen = _Sight(head, parse_low(low, f"{log.label}/low"), stat.czxid)
+        return self._seen
 
     def _in_sight(self) -> bool:
         """Whether head and low-water are still as they were read, on this connection."""
-        return all(call is not None and not _is_over(call) for call in (self._head, self._low))
+        head, low = self._head, self._low
+        return head is not None and low is not None and not _is_over(head) and not _is_over(low)
 
     def _look_ahead(self, position: Position) -> None:
         call = self._session.call(Exists(self._log.places.message(position), watch=True))
         self._ahead = _Ahead(position, call)
 
-    async def _follow(self, deadline: Deadline, stop: Pending[None]) -> list[Found] | Hole:
+    async def _follow(self) -> list[Found] | Hole:
         """Wait for the message that is written next, in the segment that is written to."""
         ahead, head, low = self._ahead, self._head, self._low
         assert ahead is not None
         assert head is not None
         assert low is not None
-        watches = [call.watch for call in (ahead.call, head, low) if call.watch is not None]
-        if not ahead.call.done:
-            # The watch also tells that there is nothing to wait for, as when the answer is lost.
-            await self._wait((ahead.call,), deadline, stop)
-        if not ahead.call.done:
-            return []
-        if ahead.call.result() is None and not any(watch.done for watch in watches):
-            await self._wait(tuple(watches), deadline, stop)
-        watch = ahead.call.watch
-        assert watch is not None
-        if ahead.call.result() is not None:
+        # The watch also tells that there is nothing to wait for, as when the answer is lost.
+        if await self._answer(ahead.call) is not None:
             # It was there already: we are behind. Without watches, which would stay on every message.
             self._drop_ahead()
-            return await self._read(ahead.position, deadline, stop) or []
-        if watch.done and self._session.usable:
-            self._ahead = None
-            following = ahead.position.following
-            wanted = self._session.call(Get(self._log.places.message(ahead.position)))
-            self._look_ahead(following)
-            return await self._take(ahead.position, wanted, deadline, stop)
-        return []
+            return await self._read(ahead.position) or []
+        watch = ahead.call.watch
+        assert watch is not None
+        assert head.watch is not None
+        assert low.watch is not None
+        await first_of(watch, head.watch, low.watch, self._ended)
+        if self._ended.done or not watch.done or not self._session.usable:
+            return []
+        self._ahead = None
+        wanted = self._session.call(Get(self._log.places.message(ahead.position)))
+        self._look_ahead(ahead.position.following)
+        return await self._take(ahead.position, wanted)
 
-    async def _take(
-        self, position: Position, wanted: Call[Any], deadline: Deadline, stop: Pending[None]
-    ) -> list[Found]:
-        seeks = self._seeks
+    async def _take(self, position: Position, wanted: Call[Any]) -> list[Found]:
         try:
-            found = Found(position, *await self._answer(wanted, deadline, stop))
+            data, stat = await self._answer(wanted)
         except NodeNotFoundError:
             return []  # the watch told that it was removed, or that the connection has ended
         except ZkRecipesError as error:
-            found = Found(position, error, None)
-        if self._seeks != seeks:
-            return []
+            self.position = position.following
+            return [Found(position, error, None)]
         self.position = position.following
-        return [found]
+        return [Found(position, data, stat)]
 
-    async def _read(self, at: Position, deadline: Deadline, stop: Pending[None]) -> list[Found] | None:
+    async def _read(self, at: Position) -> list[Found] | None:
         """Those from `at` on that are there, without a gap. None: it is not known, look again."""
-        session, seeks = self._session, self._seeks
+        session = self._session
         together = session.watches.batches and self._many > 1
         count = self._many if together else min(self._many, SINGLES)
         positions = [Position(at.segment, at.index + number) for number in range(count)]
@@ -259,7 +268,7 @@ class Follower:
         calls = [session.call(ReadMany(gets))] if together else [session.call(each) for each in gets]
         found: list[Found] = []
         try:
-            answers = [await self._outcome(call, deadline, stop) for call in calls]
+            answers = [await self._outcome(call) for call in calls]
             if together and isinstance(answers[0], UnsupportedError):
                 return None  # one by one, then
             if together and isinstance(answers[0], ZkRecipesError):
@@ -267,8 +276,6 @@ class Follower:
         finally:
             for call in calls:
                 session.withdraw(call)
-        if self._seeks != seeks:
-            return None  # these are not wanted any more, and must not move the place that somebody has set meanwhile
         for position, get, answer in zip(positions, gets, answers[0] if together else answers, strict=True):
             if isinstance(answer, Refused):
                 answer = refusal_error(get, answer.code, namespace=session.namespace)  # noqa: PLW2901 - the same thing
@@ -287,26 +294,18 @@ class Follower:
         size = sum(len(each.data) for each in found if isinstance(each.data, bytes))
         self._many = max(1, min(2 * self._many, AHEAD, BYTES * max(1, len(found)) // max(1, size)))
 
-    async def _outcome(self, call: Call[Any], deadline: Deadline, stop: Pending[None]) -> Any:
+    async def _outcome(self, call: Call[Any]) -> Any:
         try:
-            return await self._answer(call, deadline, stop)
+            return await self._answer(call)
         except ZkRecipesError as error:
             return error
 
-    # --- waiting ------------------------------------------------------------------------------------------------------
-
-    async def _answer(self, call: Call[Any], deadline: Deadline, stop: Pending[None]) -> Any:
-        """The answer of a read; Unsettled if the deadline or `stop` comes first. It is not withdrawn."""
-        await self._wait((call,), deadline, stop)
-        if not call.done:
+    async def _answer(self, call: Call[Any]) -> Any:
+        """The answer of a read; Unsettled if it was closed. So nothing is done behind it that a closed one must not."""
+        await first_of(call, self._ended)
+        if self._ended.done or not call.done:
             raise Unsettled(written=False)
         return call.result()
-
-    async def _wait(self, pendings: tuple[Pending[Any], ...], deadline: Deadline, stop: Pending[None]) -> None:
-        now = self._log.core.runtime.now
-        ends = (*pendings, stop, self._closed)
-        while not any(each.done for each in ends) and not deadline.passed(now()):
-            await first_of(*ends, until=deadline.at)
 
 
 def _is_over(call: Call[Any]) -> bool:

@@ -15,9 +15,9 @@ import logging
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
-from zkrecipes.errors import ClaimLostError, ClosedError, OutcomeUnknownError, UnavailableError
+from zkrecipes.errors import ClaimLostError, ClosedError, OutcomeUnknownError, UnavailableError, ZkRecipesError
 from zkrecipes.flow import Pending, Wait, first_of
 from zkrecipes.timing import Deadline
 from zkrecipes.topic_follow import Follower, Found, Hole
@@ -80,7 +80,8 @@ class SubscriptionState:
         self._ack_every = ack_every
         self._ack_interval = ack_interval
         self._acked_at = 0.0
-        self._follower = Follower(log, Position(0, 0), self.closed)
+        self._follower = Follower(log, Position(0, 0))
+        self._reading: Pending[ZkRecipesError | None] | None = None
         self._ready: deque[Found] = deque()
         self._gap: Hole | None = None
         self._owner = Owner(log, name, start, self.closed)
@@ -142,7 +143,8 @@ class SubscriptionState:
 
     def _begin(self, position: Position) -> None:
         self.term += 1
-        self._follower.seek(position)
+        self._follower = self._follower.moved(position)
+        self._reading = None
         self._ready.clear()
         self._gap = None
         self._given = position
@@ -239,30 +241,37 @@ class SubscriptionState:
 
     async def _fill(self, deadline: Deadline) -> None:
         """Read on, until there is something, or something else is to be done."""
-        until = deadline
+        core, until = self.log.core, deadline.at
         if self._ack_interval is not None and self._unacked:
-            until = Deadline(min(deadline.at, self._acked_at + self._ack_interval), deadline.timeout)
-        stop: Pending[None] = Pending()
+            until = min(until, self._acked_at + self._ack_interval)
+        reading = self._reading
+        if reading is None or reading.done:
+            name = f"read {self.name} of {self.log.label}"
+            reading = self._reading = core.runtime.begin(self._read_on(), name)
         over = self._owner.over
-        ends: list[Pending[Any]] = [self._kicked, *(() if over is None else (over,))]
+        # Should nothing be stepped any more, since the client is being closed, the session tells it.
+        ends = (reading, self._kicked, self.closed, core.session.changed)
+        await first_of(*ends, until=until) if over is None else await first_of(*ends, over, until=until)
+        error = reading.result() if reading.done else None
+        if error is not None:
+            raise error
 
-        def wake() -> None:
-            stop.resolve(None)
+    async def _read_on(self) -> ZkRecipesError | None:
+        """Read the next messages, once somebody waits for them, and end; the error, if that is what came.
 
-        for each in ends:
-            each.add_waiter(wake)
-        term = self.term
+        A task of its own: it is stepped by the thread that brings the answers, so who waits wakes once, when the
+        message is there. It outlasts who has begun it: who waits next finds it under way, or what it has read.
+        """
         try:
-            found = await self._follower.more(until, stop)
-        finally:
-            for each in ends:
-                each.remove_waiter(wake)
-        if term != self.term:
-            return  # somebody has called seek() meanwhile
+            found = await self._follower.more()
+        except ZkRecipesError as error:
+            return error
+        # Nothing, if seek() has been called meanwhile: that ends the follower.
         if isinstance(found, Hole):
             self._gap = Hole(found.first if self._gap is None else self._gap.first, found.resumed)
         else:
             self._ready.extend(found)
+        return None
 
     def taken(self, given: Given, *, gap: bool) -> None:
         """It was handed out: the gap alone, or the message with it."""

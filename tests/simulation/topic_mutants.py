@@ -47,9 +47,9 @@ def watches_do_not_end_with_their_connection() -> Iterator[None]:
         yield
 
 
-@mutant("again, though|went back|are missing", "topic")
+@mutant("again, though|went back|are missing|left when all is closed", "topic")
 def a_read_that_was_under_way_moves_the_place_that_was_sought() -> Iterator[None]:
-    with edited(Follower, "_read", ("if self._seeks != seeks:", "if False:")):
+    with edited(Follower, "_answer", ("if self._ended.done or not call.done:", "if not call.done:")):
         yield
 
 

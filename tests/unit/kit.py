@@ -43,6 +43,9 @@ class Runtime:
     def spawn(self, algorithm: Coroutine[Wait, None, T], name: str) -> Pending[T]:
         return self.tasks.spawn(algorithm, name)
 
+    def begin(self, algorithm: Coroutine[Wait, None, T], name: str) -> Pending[T]:
+        return self.tasks.begin(algorithm, name)
+
     def dispatch(self, key: object, callback: Callable[[], None]) -> None:
         self.callbacks.append((key, callback))
 

@@ -462,6 +462,28 @@ def test_tasks_run_by_turns_in_order_and_by_time() -> None:
     assert tasks.next_time() == math.inf
 
 
+def test_a_task_that_is_begun_takes_its_first_step_at_once_and_the_others_by_turns() -> None:
+    log: list[str] = []
+    ready: list[bool] = []
+    tasks = Tasks(_Clock(), lambda: ready.append(True))
+    awaited = Pending[None]()
+
+    async def algorithm() -> str:
+        log.append("first")
+        await awaited
+        log.append("second")
+        return "done"
+
+    done = tasks.begin(algorithm(), "a")
+    assert log == ["first"]
+    assert not ready, "nobody has to be told to step it"
+    awaited.resolve(None)
+    assert log == ["first"]
+    tasks.step_ready()
+    assert log == ["first", "second"]
+    assert done.result() == "done"
+
+
 def test_a_task_that_fails_ends_alone(caplog: pytest.LogCaptureFixture) -> None:
     tasks = Tasks(_Clock(), lambda: None)
 

@@ -54,6 +54,27 @@ def test_what_becomes_ready_is_stepped_before_the_delivery_ends(runtime: ThreadR
     assert one.result() == two.result() == HERE
 
 
+def test_a_task_that_was_begun_elsewhere_is_stepped_by_who_brings_what_it_waits_for(runtime: ThreadRuntime) -> None:
+    awaited = Pending[None]()
+    steps: list[str] = []
+
+    async def algorithm() -> None:
+        steps.append(threading.current_thread().name)
+        await awaited
+        steps.append(threading.current_thread().name)
+
+    def begin() -> None:
+        with runtime.lock:
+            runtime.begin(algorithm(), "one")
+
+    thread = threading.Thread(target=begin, name="elsewhere")
+    thread.start()
+    thread.join()
+    with runtime.delivery:
+        awaited.resolve(None)
+    assert steps == ["elsewhere", HERE]
+
+
 def test_nothing_is_stepped_in_the_midst_of_a_delivery(runtime: ThreadRuntime) -> None:
     awaited = Pending[None]()
     done = _spawn(runtime, awaited)

@@ -80,7 +80,9 @@ class Task(Generic[T]):
 
     __slots__ = ("_error", "_process", "_queued", "_runtime", "_stall", "_turn", "_wait", "algorithm", "done", "name")
 
-    def __init__(self, runtime: SimulatedRuntime, algorithm: Coroutine[Wait, None, T], name: str) -> None:
+    def __init__(
+        self, runtime: SimulatedRuntime, algorithm: Coroutine[Wait, None, T], name: str, *, at_once: bool = False
+    ) -> None:
         self.algorithm: Coroutine[Wait, None, T] | None = algorithm
         self.name = name
         self.done: Pending[T] = Pending()
@@ -92,7 +94,10 @@ class Task(Generic[T]):
         self._stall = 0.0
         self._error: BaseException | None = None
         runtime.tasks[id(self)] = self
-        self._wake()
+        if at_once:
+            self._step()
+        else:
+            self._wake()
 
     def interrupt(self, error: BaseException) -> None:
         """Throw something into it where it waits, as Ctrl-C and a cancellation do."""
@@ -132,7 +137,7 @@ class Task(Generic[T]):
         if algorithm is None:
             return
         error, self._error = self._error, None
-        self._runtime.current = self
+        caller, self._runtime.current = self._runtime.current, self
         try:
             wait = algorithm.send(None) if error is None else algorithm.throw(error)
         except StopIteration as stop:
@@ -151,7 +156,7 @@ class Task(Generic[T]):
             if wait.until != math.inf:
                 self._set_timer(wait.until)
         finally:
-            self._runtime.current = None
+            self._runtime.current = caller
 
     def _end(self) -> None:
         self.algorithm = None
@@ -196,10 +201,17 @@ class SimulatedRuntime:
 
     def spawn(self, algorithm: Coroutine[Wait, None, T], name: str) -> Pending[T]:
         """Run an algorithm in the background."""
+        return self._run(algorithm, name, at_once=False)
+
+    def begin(self, algorithm: Coroutine[Wait, None, T], name: str) -> Pending[T]:
+        """Run an algorithm in the background, its first step within the caller's."""
+        return self._run(algorithm, name, at_once=True)
+
+    def _run(self, algorithm: Coroutine[Wait, None, T], name: str, *, at_once: bool) -> Pending[T]:
         if not self.process.alive:
             algorithm.close()
             return Pending()
-        task = Task(self, algorithm, name)
+        task = Task(self, algorithm, name, at_once=at_once)
 
         def ended() -> None:
             if task.done.error is not None:
@@ -224,7 +236,8 @@ class SimulatedRuntime:
         line.pop(0)()
 
     def forked(self) -> bool:
-        """Never."""
+        """Never. Who asks for nothing but this, again and again, goes round for ever."""
+        self.process.world.looked(self.process.name)
         return False
 
     def owner(self) -> int:

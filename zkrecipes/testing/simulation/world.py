@@ -94,7 +94,7 @@ class World:
             self.now = max(self.now, until)
 
     def looked(self, who: str) -> None:
-        """Somebody has looked at a clock.
+        """Somebody has looked at a clock, or whether the client is still of use.
 
         Raises:
             Violation: It does nothing else any more: it waits for something without giving others their turn.
