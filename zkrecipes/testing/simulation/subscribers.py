@@ -220,7 +220,8 @@ class Reader(Actor["Publishing"]):
         play, chance = self.play, self.play.world.chance
         try:
             await self.pause(play.pace * chance())
-            ahead = [each for each in play.messages.order[-5:] if self.last is None or each > self.last]
+            # Not from the last that was handed out: one that was sought before may lie further on.
+            ahead = [each for each in play.messages.order[-5:] if each > state.position]
             if ahead:
                 deadline = Deadline.after(3.0, self.client.process.now())
                 await state.seek(ahead[int(chance() * len(ahead))], deadline)
