@@ -134,7 +134,11 @@ def read_items(raw: bytes, name: Name, made: int, path: str) -> Record:
     first, *rest = payloads
     if not raw.startswith(MAGIC, end):
         return Record(name.text, name.priority, first, delay=delay, rest=tuple(rest))
-    ours = read_record(raw[end:], path)
+    try:
+        ours = read_record(raw[end:], path)
+    except DecodeError as error:
+        error.raw = raw  # of the node: what stands before it is an item of Curator's
+        raise
     return ours.with_(id=ours.id or name.text, priority=name.priority, payload=first, delay=delay, rest=tuple(rest))
 
 
