@@ -97,8 +97,15 @@ class Marks:
         """The paths of the marks that no write uses at the moment."""
         return [mark.path for mark in self._free]
 
-    async def commit(self, operations: Sequence[Operation], deadline: Deadline) -> Committed:
+    async def commit(
+        self, operations: Sequence[Operation], deadline: Deadline, also: Callable[[], None] | None = None
+    ) -> Committed:
         """Apply operations, all or nothing, once.
+
+        Args:
+            operations: What is written.
+            deadline: Until when.
+            also: Called when they have been handed over: what it asks travels in the same flight.
 
         Raises:
             TransactionError: One of the operations was refused, so nothing was applied; its cause tells why.
@@ -109,9 +116,10 @@ class Marks:
         """
         began, attempts = self._core.runtime.now(), 0
         while True:
-            committed = await self.once(operations, deadline)
+            committed = await self.once(operations, deadline, also)
             if committed is not None:
                 return committed
+            also = None
             attempts += 1
             await self._core.again(attempts, began, deadline, self._label)
 

@@ -104,6 +104,10 @@ class CuratorView(Sight):
     def _in_order(self, names: list[Name]) -> list[Name]:
         return sorted(names, key=service_order)
 
+    def _in_turn(self) -> Iterator[Shelf]:
+        if not self._queue.delays:
+            yield self._shelf
+
     def _listings(self) -> Iterator[Listing]:
         yield self._shelf.items
         yield self._shelf.claims

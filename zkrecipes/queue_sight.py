@@ -106,6 +106,10 @@ class Sight(ABC):
         """Take an item's name apart; None if it is none of ours."""
 
     @abstractmethod
+    def _in_turn(self) -> Iterator[Shelf]:
+        """The shelves of items that have no delay, in the order in which they are served."""
+
+    @abstractmethod
     def _listings(self) -> Iterator[Listing]:
         """All that is believed."""
 
@@ -220,6 +224,12 @@ class Sight(ABC):
         """Wake who waits: something has changed that no watch tells."""
         changed, self.changed = self.changed, Pending()
         changed.resolve(None)
+
+    def following(self, count: int) -> list[Slot]:
+        """What is probably claimed next; none where others may be faster."""
+        if self._contention:
+            return []
+        return next(([shelf.slot(name) for name in shelf.free[:count]] for shelf in self._in_turn() if shelf.free), [])
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 

@@ -7,12 +7,14 @@ back in the background, or ends with its session.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Final, final
+from functools import partial
+from typing import Any, Final, NamedTuple, final
 
-from zkrecipes.calls import Call, Unsettled
+from zkrecipes.calls import Unsettled
 from zkrecipes.core import Core
 from zkrecipes.errors import (
     AcquireTimeoutError,
@@ -30,14 +32,14 @@ from zkrecipes.flow import Pending, first_of
 from zkrecipes.hold import Grip, Hold
 from zkrecipes.marks import Committed, Operation
 from zkrecipes.patience import Patience
-from zkrecipes.port import Children, Create, Get, Kind, ReadMany, Refused, Set, Stat
+from zkrecipes.port import Children, Create, Kind, Set, Stat
 from zkrecipes.queue_claim import Claims, Held
 from zkrecipes.queue_ground import Ground
 from zkrecipes.queue_layout import Slot
 from zkrecipes.queue_overdue import Overdue
+from zkrecipes.queue_reads import Reads
 from zkrecipes.queue_return import Want, visible
 from zkrecipes.queue_sight import Reservation, Sight
-from zkrecipes.refusals import UnsupportedError, refusal_error
 from zkrecipes.sizes import MAX_REQUEST
 
 __all__ = ["Taker"]
@@ -52,12 +54,23 @@ LOCAL_LOOK: Final = 1.0
 
 ONE_BEAT: Final = 24
 
+FRESH: Final = 1.0
+"""Seconds for which an item that was read ahead is probably as it was."""
+
 
 @final
 class _Unsure:
     """Claims that are on their way. If it is collected unsettled, they are given back."""
 
     __slots__ = ("__weakref__",)
+
+
+class _Ahead(NamedTuple):
+    """Items that were read before anybody asked for them."""
+
+    slots: list[Slot]
+    reads: Reads
+    asked_at: float
 
 
 @final
@@ -89,6 +102,7 @@ class Taker:
         self._claims = claims
         self._report = report
         self._overdue = overdue
+        self._ahead: _Ahead | None = None
 
     async def take(self, want: int, patience: Patience) -> list[Held]:
         """Claim up to so many items; one at least.
@@ -203,26 +217,18 @@ class Taker:
 
     async def _nodes(self, slots: Sequence[Slot], patience: Patience) -> list[Any]:
         """Data and Stat of each, or the error of its refusal."""
-        session, until = self._session, patience.deadline.at
-        reads = tuple(Get(slot.item) for slot in slots)
-        if len(reads) > 1 and session.watches.batches:
-            try:
-                answers = await session.result(session.call(ReadMany(reads)), until)
-            except UnsupportedError:
-                pass
-            else:
-                return [
-                    refusal_error(read, answer.code) if isinstance(answer, Refused) else answer
-                    for read, answer in zip(reads, answers, strict=True)
-                ]
-        calls: list[Call[Any]] = [session.call(read) for read in reads]
-        results: list[Any] = []
-        for call in calls:
-            try:
-                results.append(await session.result(call, until))
-            except ZkRecipesError as error:
-                results.append(error)
-        return results
+        until, now = patience.deadline.at, self._core.runtime.now()
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead.slots[: len(slots)] == [*slots] and now - ahead.asked_at < FRESH:
+            # Read with the claim before: what has changed since has another version, and the claim is refused.
+            with contextlib.suppress(Unsettled):
+                return (await ahead.reads.results(until))[: len(slots)]
+        return await Reads(self._session, slots).results(until)
+
+    def _read_ahead(self, count: int) -> None:
+        """Ask for what is claimed next, in the flight of this claim."""
+        slots = self._view.following(count)
+        self._ahead = _Ahead(slots, Reads(self._session, slots), self._core.runtime.now()) if slots else None
 
     async def _checked(
         self, reservation: Reservation, slot: Slot, node: tuple[bytes, Stat], guid: str, patience: Patience
@@ -293,7 +299,9 @@ class Taker:
         # Whatever happens to the caller from here on: what was claimed and has no handle is given back.
         grip = self._grip_on(claimed, unsure)
         try:
-            committed = await self._ground.marks.commit(operations, patience.deadline)
+            committed = await self._ground.marks.commit(
+                operations, patience.deadline, partial(self._read_ahead, len(claimed))
+            )
             while not self._provable() and self._session.id == committed.session_id:
                 # A session that was just taken over: a beat later the lease can be proven, or never.
                 beat = self._core.runtime.now() + self._session.timeout / ONE_BEAT

@@ -226,6 +226,13 @@ class View(Sight):
         if lane is not None:
             self._know(lane, [])
 
+    def _in_turn(self) -> Iterator[Shelf]:
+        for path in sorted(self._seen):
+            lane = self._seen[path]
+            if lane.priority is not None:
+                for number in sorted(lane.shelves):
+                    yield lane.shelves[number]
+
     def _listings(self) -> Iterator[Listing]:
         lanes = dict.fromkeys((f"{self._lanes.path}/{name}" for name in self._lanes.names), True)
         buckets = dict.fromkeys((f"{self._delayed.path}/{name}" for name in self._delayed.names), True)

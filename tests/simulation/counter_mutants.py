@@ -102,7 +102,7 @@ def an_interrupted_leader_takes_the_lead_with_him() -> Iterator[None]:
         yield
 
 
-@mutant("still waits|a call took", "counter", near=216)
+@mutant("still waits|a call took", "counter")
 def a_collected_leader_takes_the_lead_with_him() -> Iterator[None]:
     with edited(Carried, "__await__", ("self._core.nodes.dropped.append(self)\n", "pass\n")):
         yield

@@ -35,7 +35,7 @@ LOOK = "await self._look(dict.fromkeys(self.scope.roots, ALL))"
 UNEQUAL = "its mirror is|does not know"
 
 
-@mutant(UNEQUAL, "listener", near=117)
+@mutant(UNEQUAL, "listener")
 def armed_after_reading() -> Iterator[None]:
     arming = "if self._recursive:\n        for arm"
     first = f"if self._recursive:\n        {LOOK}\n    {arming}"

@@ -39,7 +39,6 @@ class Mutant:
         kind: The schedules that find it.
         directed: The directed schedule that finds it where chance would take too long; None for contests.
         apply: Takes it away, for a while.
-        near: The schedule that is tried first; it spares the search until something else changes.
     """
 
     name: str
@@ -47,7 +46,6 @@ class Mutant:
     kind: str
     directed: directed.Schedule | None
     apply: Callable[[], AbstractContextManager[Any]]
-    near: int = 0
 
 
 MUTANTS: list[Mutant] = []
@@ -56,11 +54,11 @@ LEFTOVER = "left on the servers|still waits|appeared after|still there"
 
 
 def mutant(
-    breaks: str, kind: str = "lock", directed: directed.Schedule | None = None, *, near: int = 0
+    breaks: str, kind: str = "lock", directed: directed.Schedule | None = None
 ) -> Callable[[Callable[[], Iterator[None]]], Callable[[], Iterator[None]]]:
     def register(function: Callable[[], Iterator[None]]) -> Callable[[], Iterator[None]]:
         name = function.__name__.replace("_", " ")
-        MUTANTS.append(Mutant(name, breaks, kind, directed, contextmanager(function), near))
+        MUTANTS.append(Mutant(name, breaks, kind, directed, contextmanager(function)))
         return function
 
     return register

@@ -18,6 +18,7 @@ from tests.simulation import (
     topic_mutants,
 )
 from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.near import NEAR
 from zkrecipes.testing.simulation import Violation
 from zkrecipes.testing.simulation.runner import KINDS, play, quiet
 
@@ -38,7 +39,7 @@ def _find(mutant: Mutant) -> tuple[int, str] | None:
                 return seed, violation.what
         return None
     with quiet():
-        for seed in (mutant.near, *range(LIMIT)):
+        for seed in (NEAR.get(mutant.name, 0), *range(LIMIT)):
             _, found = play(seed, mutant.kind)
             if found is not None:
                 return found.seed, found.what

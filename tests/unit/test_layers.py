@@ -36,7 +36,7 @@ RECIPES: Final = (
     ("operations", "handoff", "survey", "config_store", "mirror", "marks", "roots", "carry"),
     ("dedup", "cell", "topic_chunks", "queue_ground"),
     ("queue_shelves", "queue_curator", "queue_listing"),
-    ("queue_put", "queue_sight", "queue_return"),
+    ("queue_put", "queue_sight", "queue_return", "queue_reads"),
     ("queue_shelf_put", "queue_curator_put", "queue_view", "queue_curator_view", "queue_overdue", "queue_claim"),
     ("queue_take", "queue_admin"),
     ("queue_room", "queue_shelf_admin", "queue_curator_admin"),
