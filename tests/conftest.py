@@ -100,6 +100,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("server")
         if "zkr_ensemble" in fixtures:
             item.add_marker("ensemble")
-        if item.get_closest_marker("ensemble"):
-            # Three servers each: one at a time is what two cores carry.
-            item.add_marker(pytest.mark.xdist_group("ensemble"))

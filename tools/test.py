@@ -2,11 +2,12 @@
 
     tools/test.py [--fast] [pytest arguments]
 
-Without arguments the suite runs in two phases: alone, the tests that measure time (marker `serial`) or need three
-servers (`ensemble`), then all others, side by side: they mostly wait, so there are more workers than cores, and one
-that is done takes from the others what they have not begun. (xdist's groups would do for the ensembles, but its release
-3.8 does not see them under pytest 9.) With arguments pytest gets them as they are, in one phase. `--fast`
-leaves out everything that needs a server. Environment: ZKRECIPES_TEST_REQUIRE=all makes a part that did not run a
+Without arguments the suite runs in three phases: alone, the tests that measure time (marker `serial`); a few at a time,
+those that need three servers (`ensemble`); then all others. They mostly wait, so there are more workers than cores, and
+one that is done takes from the others what they have not begun. With arguments pytest gets them as they are, in one
+phase. `--fast` leaves out everything that needs a server.
+
+Environment: ZKRECIPES_TEST_REQUIRE=all makes a part that did not run a
 failure. Up to five tests that failed are run again, alone, and named if they pass then.
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKERS = 1 + 2 * (os.cpu_count() or 1)
+ENSEMBLES = 3
 FEW = 5  # more failures than these are no accident
 NO_TESTS = 5  # pytest's exit status when nothing was collected
 NEEDS_MORE = "server or container or ensemble or faults or interop or packaging or docs or serial or slow"
@@ -33,7 +35,11 @@ def phases(arguments: list[str]) -> list[list[str]]:
         return [[*side_by_side, "-m", f"not ({NEEDS_MORE})", *arguments[1:]]]
     if arguments:
         return [arguments]
-    return [["-m", "serial or ensemble"], [*side_by_side, "-m", "not serial and not ensemble"]]
+    return [
+        ["-m", "serial"],
+        ["-n", str(ENSEMBLES), "--dist", "worksteal", "-m", "ensemble and not serial"],
+        [*side_by_side, "-m", "not serial and not ensemble"],
+    ]
 
 
 def run_again(environment: dict[str, str]) -> tuple[list[str], int]:
