@@ -10,6 +10,7 @@ from typing import Final
 __all__ = ["NEAR"]
 
 NEAR: Final = {
+    "a holder believes in a claim that others may end": 42,
     "a block of unknown outcome is taken": 17,
     "a canary stays where its document is refused": 41,
     "a claim does not check the version": 25,
@@ -36,7 +37,6 @@ NEAR: Final = {
     "late answer revives": 8,
     "one shot watches are sent on armed roots": 10,
     "the root is not read again behind its tree": 180,
-    "two writes at once share a mark": 19,
     "two writes share a mark": 70,
     "valid is decided by the engine": 42,
     "watches outlive their connection": 24,

@@ -11,6 +11,7 @@ from zkrecipes.marks import Marks
 from zkrecipes.nodes import Nodes
 from zkrecipes.port import Check
 from zkrecipes.queue_claim import Claims
+from zkrecipes.queue_overdue import Overdue
 from zkrecipes.queue_return import Returns
 from zkrecipes.queue_shelf_put import ShelfPlaced
 from zkrecipes.queue_take import Taker
@@ -32,7 +33,7 @@ def a_lost_reply_of_a_put_means_that_it_is_not_stored() -> Iterator[None]:
 
 @mutant("is nowhere|stands twice|said to be acknowledged", "queue")
 def two_writes_at_once_share_a_mark() -> Iterator[None]:
-    with edited(Marks, "_take", ("self._free.pop()", "self._free[-1]")):
+    with edited(Marks, "_take", ("return mark", "return self._free.append(mark) or mark")):
         yield
 
 
@@ -75,4 +76,12 @@ def a_name_tells_when_an_item_is_due() -> Iterator[None]:
 @mutant(f"{LEFT}|is not in the queue|has a valid claim on", "queue")
 def an_item_is_buried_whoever_has_claimed_it() -> Iterator[None]:
     with edited(Claims, "bury", ("(*alone, end", "(end")):
+        yield
+
+
+@mutant("two valid claims|has a valid claim on", "queue")
+def a_holder_believes_in_a_claim_that_others_may_end() -> Iterator[None]:
+    with edited(
+        Overdue, "limit", ("hold.until = began + self.visibility", "hold.until = began + 1000 + self.visibility")
+    ):
         yield

@@ -48,6 +48,7 @@ class Queueing:
         self.pace = (0.1, 0.3, 1.0)[int(chance() * 3)]
         self.segment_size = (2, 3, 8)[int(chance() * 3)]
         self.max_attempts = 2 if chance() < 0.4 else None
+        self.visibility = 0.3 + 1.5 * chance() if chance() < 0.3 else None
         self.end = 6.0
         self.clients = [
             SimulatedClient(
@@ -79,7 +80,13 @@ class Queueing:
 
     def queue(self, client: SimulatedClient) -> QueueRecipe:
         """The queue, as a client sees it."""
-        return QueueRecipe(client.core, PATH, max_attempts=self.max_attempts, segment_size=self.segment_size)
+        return QueueRecipe(
+            client.core,
+            PATH,
+            max_attempts=self.max_attempts,
+            segment_size=self.segment_size,
+            visibility=self.visibility,
+        )
 
     def start(self, client: SimulatedClient, algorithm: Coroutine[Wait, None, None], name: str) -> Task[None]:
         """Begin something that must end well, if it ends."""

@@ -123,6 +123,8 @@ class Consumer(Actor["Queueing"]):
             await self._acknowledge(held)
             return
         for each in held:
+            if self.play.visibility is not None and not done and chance() < 0.2:
+                await self._extend(each)
             choice = 0.0 if done else chance()
             if choice < 0.7:
                 await self._acknowledge([each])
@@ -156,6 +158,19 @@ class Consumer(Actor["Queueing"]):
                 await each.grip.release()
             elif not isinstance(error, OutcomeUnknownError):
                 raise error
+
+    async def _extend(self, held: Held) -> None:
+        process = self.client.process
+        timeout = 3.0
+        began, freezes = process.now(), process.freezes
+        self.calling = True
+        try:
+            await self._queue.extend(held, 0.3 + self.play.world.chance(), timeout)
+        except (ClaimLostError, ClosedError, OutcomeUnknownError, UnavailableError, Interrupt):
+            return
+        finally:
+            self.calling = False
+            self.check_time(began, freezes, timeout, "extend")
 
     async def _give_up(self, held: Held, delay: float) -> None:
         process = self.client.process
