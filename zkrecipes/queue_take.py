@@ -54,6 +54,10 @@ LOCAL_LOOK: Final = 1.0
 
 ONE_BEAT: Final = 24
 
+FAST_FAILURES: Final = 3
+LONGEST_PAUSE: Final = 0.2
+"""Claims in a row that may fail without a pause; and seconds of the pauses from then on, at most."""
+
 FRESH: Final = 1.0
 """Seconds for which an item that was read ahead is probably as it was."""
 
@@ -113,10 +117,12 @@ class Taker:
             CancelledError: The wait was cancelled.
         """
         want = min(want, MAX_TOGETHER)
+        failures = 0
         while True:
             await self._ready(patience)
             try:
                 reservation = await self._reserve(want, patience)
+                failures = failures + 1 if reservation is not None and reservation.slots else 0
                 held = await self._claim(reservation, patience) if reservation is not None else []
             except Unsettled:
                 if self._late(patience):
@@ -127,6 +133,11 @@ class Taker:
                 return held
             if self._late(patience) or (not patience.in_line and reservation is None):
                 raise self._too_late(patience)
+            if failures > FAST_FAILURES:
+                # Others are faster; or this server is behind the leader, and shows what is gone.
+                pause = min(0.001 * 2 ** (failures - FAST_FAILURES), LONGEST_PAUSE) * self._core.runtime.random()
+                until = min(patience.deadline.at, self._core.runtime.now() + pause)
+                await first_of(patience.cancelled, until=until)
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
