@@ -5,8 +5,8 @@ subscription goes on where it was acknowledged, on any host, and sees every mess
 removed is told as a gap, never passed over in silence.
 
 Does not promise: exactly once, for what a subscriber does with a message (acknowledge behind it, and make it
-repeatable); or a message broker: every message is a node in the memory of every server, and every subscriber costs it a
-watch and two requests. A few hundred messages a second, some tens of subscribers.
+repeatable); or a message broker: every message is a node in the memory of every server, and every subscriber costs it
+an event and a request, or two. A few hundred messages a second, some tens of subscribers.
 
 Nodes: see topic_layout.py.
 

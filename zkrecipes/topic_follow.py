@@ -1,12 +1,14 @@
 """The reading side of a topic: follow its messages from a position on, in order, without a listing. Driver-free.
 
 Promises: every message from the position on, in order, each once; what retention has removed is a `Hole`, never passed
-over in silence. A message costs two requests: itself, and a look at the next one, which sets the watch.
+over in silence. A message costs one request, itself; where the servers have no persistent watches (before 3.6), and on
+borrowed clients, also a look at the next one, which sets the watch.
 
-How: numbers in a segment have no gap, so the next message's name is known, and one watch on it is enough. That a
-message is absent means one of three things: it is not written yet, it has been removed, or its segment ended before it.
-Head and low-water tell which, if they were read on the same connection and have not changed since: both are watched,
-and the server tells changes before it answers what was asked behind them.
+How: numbers in a segment have no gap, so the next message's name is known. A persistent watch on the segment that is
+written to tells it (`topic_tail`); otherwise a one-shot watch on it is enough. That a message is absent means one of
+three things: it is not written yet, it has been removed, or its segment ended before it. Head and low-water tell which,
+if they were read on the same connection and have not changed since: both are watched, and the server tells changes
+before it answers what was asked behind them.
 
 Source: ours.
 """
@@ -23,6 +25,7 @@ from zkrecipes.refusals import UnsupportedError, refusal_error
 from zkrecipes.timing import Deadline
 from zkrecipes.topic_layout import LowWater, Position, parse_head, parse_low
 from zkrecipes.topic_log import Log
+from zkrecipes.topic_tail import Tail
 from zkrecipes.watching import forget
 
 __all__ = ["Follower", "Found", "Hole"]
@@ -105,14 +108,15 @@ class Follower:
         self._low: Call[Any] | None = None
         self._seen: _Sight | None = None
         self._ahead: _Ahead | None = None
+        self._tail: Tail | None = None
         self._made: int | None = None
 
     def moved(self, position: Position) -> Follower:
         """The one that goes on from another position. This one has ended: what it was reading comes to nothing."""
         follower = Follower(self._log, position)
         follower._head, follower._low = self._head, self._low
-        follower._seen, follower._made = self._seen, self._made
-        self._head = self._low = None
+        follower._seen, follower._made, follower._tail = self._seen, self._made, self._tail
+        self._head = self._low = self._tail = None
         self.close()
         return follower
 
@@ -120,6 +124,7 @@ class Follower:
         """Take the watches off, and end the call that is under way."""
         self._ended.resolve(None)
         self._drop_ahead()
+        self._drop_tail()
         for call in (self._head, self._low):
             if call is not None:
                 self._let_go(call)
@@ -133,6 +138,11 @@ class Follower:
         if self._ahead is not None:
             self._let_go(self._ahead.call)
             self._ahead = None
+
+    def _drop_tail(self) -> None:
+        if self._tail is not None:
+            self._tail.close()
+            self._tail = None
 
     def _let_go(self, call: Call[Any]) -> None:
         # One without an answer is given up: its watch goes when the answer comes.
@@ -184,6 +194,10 @@ class Follower:
             if found is not None and not found and self._in_sight():
                 self._go(Position(at.segment + 1, 0))
             return found or []
+        if self._session.watches.recursive:
+            self._drop_ahead()
+            return await self._follow_told(at)
+        self._drop_tail()
         if self._ahead is None or self._ahead.position != at or self._ahead.call.failed:
             self._drop_ahead()
             self._look_ahead(at)
@@ -219,6 +233,39 @@ class Follower:
         """Whether head and low-water are still as they were read, on this connection."""
         head, low = self._head, self._low
         return head is not None and low is not None and not _is_over(head) and not _is_over(low)
+
+    async def _follow_told(self, at: Position) -> list[Found]:
+        """Wait for the next message in the segment that is written to, where one watch tells all of them."""
+        tail, head, low = self._tail, self._head, self._low
+        assert head is not None
+        assert head.watch is not None
+        assert low is not None
+        assert low.watch is not None
+        path = self._log.places.segment(at.segment)
+        if tail is None or tail.path != path or tail.over:
+            self._drop_tail()
+            tail = self._tail = Tail(self._session, path)
+        try:
+            await self._answer(tail.armed)
+        except UnsupportedError:
+            return []  # one by one, then
+        if not tail.looked(at.index):
+            if await self._answer(self._session.call(Exists(self._log.places.message(at)))) is not None:
+                return await self._read(at) or []  # it was there already: we are behind
+            tail.clear = at.index
+        if tail.newest < at.index:
+            await first_of(tail.news, head.watch, low.watch, tail.broken, self._ended)
+        told = tail.newest - at.index + 1
+        if self._ended.done or told < 1 or not self._session.usable:
+            return []
+        if told == 1:
+            found = await self._take(at, self._session.call(Get(self._log.places.message(at))))
+        else:
+            found = await self._read(at, told) or []
+        if not found:
+            # It was removed, by a trim or by somebody else: what has been told counts for nothing.
+            self._drop_tail()
+        return found
 
     def _look_ahead(self, position: Position) -> None:
         call = self._session.call(Exists(self._log.places.message(position), watch=True))
@@ -258,11 +305,11 @@ class Follower:
         self.position = position.following
         return [Found(position, data, stat)]
 
-    async def _read(self, at: Position) -> list[Found] | None:
+    async def _read(self, at: Position, most: int = AHEAD) -> list[Found] | None:
         """Those from `at` on that are there, without a gap. None: it is not known, look again."""
         session = self._session
         together = session.watches.batches and self._many > 1
-        count = self._many if together else min(self._many, SINGLES)
+        count = min(most, self._many if together else min(self._many, SINGLES))
         positions = [Position(at.segment, at.index + number) for number in range(count)]
         gets = tuple(Get(self._log.places.message(each)) for each in positions)
         calls = [session.call(ReadMany(gets))] if together else [session.call(each) for each in gets]

@@ -198,11 +198,24 @@ def test_a_new_subscription_begins_where_it_was_told_to(
             audit.receive(0.3)
 
 
-@pytest.mark.parametrize("lost", range(1, 6))
-@pytest.mark.parametrize("operation", ["getData", "exists", "multiRead"])
-def test_a_reader_misses_nothing_and_sees_nothing_twice(
-    proxy: FaultProxy, zk: zkr.Client, witness: zkr.Topic, operation: str, lost: int
+@pytest.mark.parametrize(
+    ("operation", "lost", "persistent"),
+    [
+        *((operation, lost, True) for operation in ("getData", "multiRead") for lost in range(1, 6)),
+        ("addWatch", 1, True),
+        ("exists", 1, True),
+        *(("exists", lost, False) for lost in range(1, 6)),
+    ],
+)
+def test_a_reader_misses_nothing_and_sees_nothing_twice(  # noqa: PLR0917 - fixtures, and what is lost
+    proxy: FaultProxy,
+    zk: zkr.Client,
+    witness: zkr.Topic,
+    operation: str,
+    lost: int,
+    persistent: bool,  # noqa: FBT001 - a parameter
 ) -> None:
+    zk.core.session.watches.recursive = persistent
     for number in range(30):
         witness.publish(b"%d" % number)
     with zkr.Topic(zk, PATH).subscribe("audit", start="earliest") as audit:

@@ -71,9 +71,15 @@ def test_a_new_segment_takes_two_requests_more(proxy: FaultProxy, zk: zkr.Client
     assert proxy.counts().total() <= 100 + 10 * 3, proxy.counts()
 
 
-def test_a_message_takes_its_subscriber_two_requests(
-    proxy: FaultProxy, zk: zkr.Client, other: zkr.Client, path: str
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_message_takes_its_subscriber_one_request_or_two_where_watches_do_not_last(
+    proxy: FaultProxy,
+    zk: zkr.Client,
+    other: zkr.Client,
+    path: str,
+    persistent: bool,  # noqa: FBT001 - a parameter
 ) -> None:
+    zk.core.session.watches.recursive = persistent
     publisher = zkr.Topic(other, path)
     publisher.publish(b"first")
     with zkr.Topic(zk, path).subscribe("audit", start="earliest") as audit:
@@ -85,7 +91,7 @@ def test_a_message_takes_its_subscriber_two_requests(
             publisher.publish(b"%d" % number)
             assert audit.receive(LIMIT).value == b"%d" % number
             zk.exists("/")  # behind its look ahead, which a quick publisher would overtake
-        assert _counts(proxy) == {"getData": 50, "exists": 50 + 50}
+        assert _counts(proxy) == {"getData": 50, "exists": 50 if persistent else 50 + 50}
         assert proxy.events() == 50
 
 

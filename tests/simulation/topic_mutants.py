@@ -13,6 +13,7 @@ from zkrecipes.topic_follow import Follower
 from zkrecipes.topic_log import Log
 from zkrecipes.topic_owner import Owner
 from zkrecipes.topic_retention import Trimmer
+from zkrecipes.topic_tail import Tail
 
 MISSED = "comes next|are missing|has acknowledged up to|has seen up to"
 
@@ -44,6 +45,18 @@ def what_is_absent_is_the_end_of_its_segment() -> Iterator[None]:
 @mutant(f"{MISSED}|goes round for ever", "topic")
 def watches_do_not_end_with_their_connection() -> Iterator[None]:
     with patch.object(follow_module, "_is_over", lambda call: call.failed):
+        yield
+
+
+@mutant(f"{MISSED}|goes round for ever", "topic")
+def the_watch_of_a_segment_does_not_end_with_its_connection() -> Iterator[None]:
+    with patch.object(Tail, "over", property(lambda tail: tail.armed.failed)):
+        yield
+
+
+@mutant(MISSED, "topic")
+def what_was_there_before_the_watch_is_not_looked_at() -> Iterator[None]:
+    with patch.object(Tail, "looked", lambda _tail, _index: True):
         yield
 
 

@@ -44,7 +44,7 @@ RECIPES: Final = (
     ("queue_recipe",),
     ("queue_handles",),
     ("queue",),
-    ("topic_log",),
+    ("topic_log", "topic_tail"),
     ("topic_follow", "topic_owner", "topic_presence", "topic_retention"),
     ("topic_subscription",),
     ("leadership", "changes", "config_draft", "counter_line", "identifiers"),

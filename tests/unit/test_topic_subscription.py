@@ -11,17 +11,18 @@ from zkrecipes.core import Core
 from zkrecipes.errors import ClosedError, DecodeError
 from zkrecipes.flow import Wait
 from zkrecipes.nodes import Nodes
-from zkrecipes.port import Exists, Get, NodeEvent, RemoveWatches
+from zkrecipes.port import AddWatch, Code, Exists, Get, NodeEvent, ReadMany, Refused, RemoveWatches, Request, WatchKind
 from zkrecipes.timing import Deadline
 from zkrecipes.topic_layout import Position
 from zkrecipes.topic_log import Log
 from zkrecipes.topic_subscription import Given, SubscriptionState
 
 TOPIC = "/t"
+SEGMENT = f"{TOPIC}/s0000000000"
 
 
 def _message(index: int) -> str:
-    return f"{TOPIC}/s0000000000/m-{index:010d}"
+    return f"{SEGMENT}/m-{index:010d}"
 
 
 class Reader:
@@ -55,10 +56,15 @@ class Reader:
 
 
 class Scene:
-    """A subscription to a topic with one segment, from its first message on; nothing is published yet."""
+    """A subscription to a topic with one segment, from its first message on; nothing is published yet.
 
-    def __init__(self) -> None:
+    Args:
+        persistent: Whether the server has persistent watches.
+    """
+
+    def __init__(self, *, persistent: bool = True) -> None:
         self.world = World()
+        self.persistent = self.world.session.watches.recursive = persistent
         core = Core(Nodes(self.world.session))
         log = Log(core, TOPIC, TOPIC, segment_size=1000, max_message=1000, window=600.0)
         core.shared["topic", TOPIC] = True
@@ -76,9 +82,17 @@ class Scene:
         assert self.world.requests == [Get(f"{TOPIC}/head", watch=True), Get(f"{TOPIC}/low", watch=True)]
         self.world.answer((b"0", self.world.stat()))
         self.world.answer((b"0-0", self.world.stat()))
-        assert self.world.requests == [Exists(_message(0), watch=True)]
+        if self.persistent:
+            assert self.world.requests == [AddWatch(SEGMENT)]
+            self.world.answer(None)
+        assert self.world.requests == [Exists(_message(0), watch=not self.persistent)]
         self.world.answer(None)
         return reader
+
+    def asked(self, index: int) -> list[Request]:
+        """What a message that was told costs."""
+        following = [] if self.persistent else [Exists(_message(index + 1), watch=True)]
+        return [Get(_message(index)), *following]
 
     def tell(self, index: int) -> None:
         self.world.session.notified(_message(index), NodeEvent.CREATED)
@@ -96,9 +110,9 @@ class Scene:
         return position
 
 
-@pytest.fixture
-def scene() -> Iterator[Scene]:
-    scene = Scene()
+@pytest.fixture(params=[True, False], ids=["persistent", "one-shot"])
+def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    scene = Scene(persistent=request.param)
     yield scene
     scene.world.end()
 
@@ -106,19 +120,20 @@ def scene() -> Iterator[Scene]:
 def test_who_waits_wakes_once_for_a_message_with_the_message_there(scene: Scene) -> None:
     reader = scene.wait_for_the_first()
     scene.tell(0)
-    assert scene.world.requests == [Get(_message(0)), Exists(_message(1), watch=True)]
+    assert scene.world.requests == scene.asked(0)
     assert not reader.woken
     scene.answer_message()
     assert reader.woken
     assert scene.take(reader) == Position(0, 0)
-    assert scene.world.requests == [Exists(_message(1), watch=True)]
+    assert scene.world.requests == scene.asked(0)[1:]
 
 
 def test_what_comes_while_nobody_waits_is_read_once_and_not_ahead_of_that(scene: Scene) -> None:
     scene.wait_for_the_first().interrupt()
     scene.tell(0)
     scene.answer_message()
-    scene.world.answer(None)
+    for _ in scene.world.requests:
+        scene.world.answer(None)
     scene.tell(1)
     scene.world.runtime.advance(60.0)
     assert scene.world.requests == [], "the second is not read before the first was handed out"
@@ -133,7 +148,7 @@ def test_who_waits_next_finds_the_reading_that_is_under_way(scene: Scene) -> Non
     reader = Reader(scene.state)
     assert scene.world.requests == []
     scene.tell(0)
-    assert scene.world.requests == [Get(_message(0)), Exists(_message(1), watch=True)]
+    assert scene.world.requests == scene.asked(0)
     scene.answer_message()
     assert scene.take(reader) == Position(0, 0)
 
@@ -154,15 +169,20 @@ def test_a_seek_counts_although_something_has_come_just_before_it(scene: Scene, 
     scene.world.runtime.step()
     assert reader.woken
     reader.step()
-    wanted = [request for request in scene.world.requests if not isinstance(request, RemoveWatches)]
-    assert wanted == [Exists(_message(5), watch=True)]
+    while scene.world.requests:
+        scene.world.answer(None)
+    scene.tell(5)
+    assert scene.world.requests == scene.asked(5)
+    scene.answer_message()
+    assert scene.take(reader) == Position(0, 5)
+    assert scene.world.transport.log.count(Get(_message(0))) == (what == "answer")
 
 
 def test_a_closed_subscription_takes_its_watches_off_and_reads_no_more(scene: Scene) -> None:
     reader = scene.wait_for_the_first()
     scene.world.run(scene.state.close())
     removed = [request.path for request in scene.world.requests if isinstance(request, RemoveWatches)]
-    assert removed == [_message(0), f"{TOPIC}/head", f"{TOPIC}/low"]
+    assert removed == [SEGMENT if scene.persistent else _message(0), f"{TOPIC}/head", f"{TOPIC}/low"]
     scene.tell(0)
     assert not any(isinstance(request, Get) for request in scene.world.requests)
     reader.step()
@@ -187,3 +207,70 @@ def test_a_closed_client_wakes_who_waits_even_if_nothing_is_stepped_any_more(sce
     assert reader.woken
     with pytest.raises(ClosedError):
         reader.step()
+
+
+def told(*indices: int) -> Scene:
+    """Messages that were told while nobody waited, after the first one was read."""
+    scene = Scene()
+    scene.wait_for_the_first().interrupt()
+    scene.tell(0)
+    scene.answer_message()
+    assert scene.take(Reader(scene.state)) == Position(0, 0)
+    for index in indices:
+        scene.tell(index)
+    assert scene.world.requests == []
+    return scene
+
+
+def test_messages_that_were_told_together_are_read_together_and_no_others() -> None:
+    scene = told(1, 2, 3)
+    reader = Reader(scene.state)
+    assert scene.world.requests == [ReadMany(tuple(Get(_message(index)) for index in (1, 2, 3)))]
+    scene.world.answer([(b"data", scene.world.stat())] * 3)
+    assert scene.take(reader) == Position(0, 1)
+    scene.world.end()
+
+
+def test_a_message_that_was_told_and_is_gone_is_looked_for_with_a_new_watch() -> None:
+    scene = told(1)
+    reader = Reader(scene.state)
+    scene.world.refuse(Code.NO_NODE)
+    assert scene.world.requests == [RemoveWatches(SEGMENT, WatchKind.ANY), AddWatch(SEGMENT)]
+    scene.world.answer(None)
+    scene.world.answer(None)
+    assert scene.world.requests == [Exists(_message(1))]
+    scene.world.answer(None)
+    assert scene.world.requests == [], "it does not ask again and again"
+    scene.tell(1)
+    scene.answer_message()
+    assert scene.take(reader) == Position(0, 1)
+    scene.world.end()
+
+
+def test_a_server_without_persistent_watches_is_asked_once() -> None:
+    scene = Scene()
+    Reader(scene.state)
+    for _ in range(2):
+        scene.world.answer((b"0" if len(scene.world.requests) == 2 else b"0-0", scene.world.stat()))
+    assert scene.world.requests == [AddWatch(SEGMENT)]
+    scene.world.refuse(Code.UNIMPLEMENTED)
+    assert scene.world.requests == [Exists(_message(0), watch=True)]
+    scene.world.end()
+
+
+def test_a_new_connection_gets_a_new_watch_and_a_look_behind_it() -> None:
+    scene = Scene()
+    reader = scene.wait_for_the_first()
+    scene.world.transport.drop()
+    scene.world.runtime.step()
+    scene.world.connect()
+    scene.world.answer((b"0", scene.world.stat()))
+    scene.world.answer((b"0-0", scene.world.stat()))
+    assert scene.world.requests == [AddWatch(SEGMENT)]
+    scene.world.answer(None)
+    assert scene.world.requests == [Exists(_message(0))]
+    scene.world.answer(scene.world.stat())
+    assert isinstance(scene.world.requests[0], ReadMany)
+    scene.world.answer([(b"data", scene.world.stat())] + [Refused(Code.NO_NODE)] * 9)
+    assert scene.take(reader) == Position(0, 0)
+    scene.world.end()
