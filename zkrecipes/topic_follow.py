@@ -252,6 +252,8 @@ class Follower:
         if not tail.looked(at.index):
             if await self._answer(self._session.call(Exists(self._log.places.message(at)))) is not None:
                 return await self._read(at) or []  # it was there already: we are behind
+            if not self._in_sight():
+                return []  # absent because it was removed, perhaps: those behind it may be there
             tail.clear = at.index
         if tail.newest < at.index:
             await first_of(tail.news, head.watch, low.watch, tail.broken, self._ended)

@@ -222,7 +222,8 @@ class Reader(Actor["Publishing"]):
             await self.pause(play.pace * chance())
             # Not from the last that was handed out: one that was sought before may lie further on.
             ahead = [each for each in play.messages.order[-5:] if each > state.position]
-            if ahead:
+            # Nor while it is lost: whoever has it meanwhile may come further, and this would lead back.
+            if ahead and state.owned:
                 deadline = Deadline.after(3.0, self.client.process.now())
                 await state.seek(ahead[int(chance() * len(ahead))], deadline)
         except OutcomeUnknownError:
