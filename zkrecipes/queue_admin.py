@@ -16,8 +16,15 @@ from typing import Any, Final, NamedTuple, final
 
 from zkrecipes.calls import Unsettled
 from zkrecipes.core import Core
-from zkrecipes.errors import ConflictError, DecodeError, NodeNotFoundError, TransactionError, ZkRecipesError
-from zkrecipes.port import Children, Delete, Get, Request, Stat
+from zkrecipes.errors import (
+    ConflictError,
+    DecodeError,
+    NodeExistsError,
+    NodeNotFoundError,
+    TransactionError,
+    ZkRecipesError,
+)
+from zkrecipes.port import Children, Create, Delete, Get, Request, Stat
 from zkrecipes.queue_ground import Ground
 from zkrecipes.queue_layout import Name, Record, Slot, read_record
 from zkrecipes.queue_put import Putter
@@ -240,24 +247,29 @@ class Admin(ABC):
                 *nodes, claims = await self._ask(reads, deadline)
                 claimed = dict.fromkeys(claims or [], True)
                 found = [
-                    (slot.item, node[1])
+                    (slot, node[1])
                     for slot, node in zip(slots, nodes, strict=True)
                     if node is not None and slot.name.text not in claimed
                 ]
                 done += await self._delete(found, deadline)
         return done
 
-    async def _delete(self, found: list[tuple[str, Stat]], deadline: Deadline) -> int:
+    async def _delete(self, found: list[tuple[Slot, Stat]], deadline: Deadline) -> int:
         while found:
+            each = [(*self._ground.alone(slot), Delete(slot.item, stat.version)) for slot, stat in found]
+            operations = [operation for together in each for operation in together]
             try:
-                await self._ground.marks.commit([Delete(path, stat.version) for path, stat in found], deadline)
+                await self._ground.marks.commit(operations, deadline)
             except NodeNotFoundError:
                 await self._mend(deadline)
             except TransactionError as refused:
-                if not 0 <= refused.index < len(found):
+                if not 0 <= refused.index < len(operations):
                     raise
+                if isinstance(operations[refused.index], Create) and isinstance(refused.__cause__, NodeNotFoundError):
+                    await self._mend(deadline)  # nobody has claimed anything there yet
+                    continue
                 _check_race(refused)
-                found.pop(refused.index)  # claimed, or gone
+                found.pop(refused.index // len(each[0]))  # claimed, or gone
             else:
                 break
         return len(found)
@@ -313,6 +325,6 @@ class Admin(ABC):
 def _check_race(refused: TransactionError) -> None:
     """Raise a refusal that is no race."""
     cause = refused.__cause__
-    if isinstance(cause, ConflictError | NodeNotFoundError):
+    if isinstance(cause, ConflictError | NodeNotFoundError | NodeExistsError):
         return
     raise cause if isinstance(cause, ZkRecipesError) else refused from refused

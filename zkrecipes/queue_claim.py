@@ -127,8 +127,7 @@ class Claims:
             for held in claims:
                 operations += self._ends(held.want)
             ends = len(operations)
-            if any(held.record.rest for held in claims):
-                operations += self._ground.nudge()
+            operations += next(filter(None, (self._following(held.want) for held in claims)), ())
             try:
                 await self._commit(operations, deadline)
             except TransactionError as refused:
@@ -181,7 +180,7 @@ class Claims:
     async def _give_up(self, held: Held, delay: float, error: str, deadline: Deadline) -> None:
         want, record = held.want, held.record.with_(error=error)
         if self.max_attempts is not None and record.attempts >= self.max_attempts:
-            await self._commit((*self._ends(want), *self._bury(want, record)), deadline)
+            await self._commit((*self._ends(want), *self._bury(want, record), *self._following(want)), deadline)
             return
         if delay <= 0:
             await self._commit(self._returns(want, record), deadline)
@@ -217,6 +216,10 @@ class Claims:
     def _ends(self, want: Want) -> tuple[Operation, ...]:
         return self._ground.end(want.slot, want.version, want.record), Delete(want.slot.claim)
 
+    def _following(self, want: Want) -> tuple[Operation, ...]:
+        """What tells that the next item of the same node is free."""
+        return self._ground.nudge() if want.record.rest else ()
+
     def _bury(self, want: Want, record: Record) -> tuple[Operation, ...]:
         dead = record.with_(
             delay=0,
@@ -239,7 +242,7 @@ class Claims:
         # else can tell a server that a node must not exist.
         alone = (Create(want.slot.claim, acl=self._core.nodes.acl), Delete(want.slot.claim))
         end = self._ground.end(want.slot, want.version, want.record)
-        operations = (*alone, end, *self._bury(want, record))
+        operations = (*alone, end, *self._bury(want, record), *self._following(want))
         await self._commit(operations, deadline)
         logger.warning("The item %s of %s is a dead letter now: %s", record.id, self._ground.label, error)
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import Final, final
 
 from zkrecipes.core import Core
-from zkrecipes.errors import ForeignNodeError, NodeNotFoundError
+from zkrecipes.errors import NodeNotFoundError
 from zkrecipes.marks import Operation
 from zkrecipes.paths import ancestors
-from zkrecipes.port import Create, Delete, Get, Set, Stat
+from zkrecipes.port import Create, Delete, Set, Stat
 from zkrecipes.queue_curator_layout import CuratorKind, follower, pack_items, read_items
 from zkrecipes.queue_ground import Ground
 from zkrecipes.queue_layout import Record, Slot
-from zkrecipes.roots import ensure
+from zkrecipes.roots import ensure, ensure_root, forget_root
 from zkrecipes.timing import Deadline
 
 __all__ = ["OWN", "CuratorGround", "curator_ground"]
@@ -25,6 +25,9 @@ OWN: Final = "zkrecipes"
 """Below the lock path: no name of an item."""
 
 BRANCHES: Final = ("dead", "ids", "marks")
+
+KIND: Final = "curator-queue"
+"""What we write into a queue's node that is empty, so that no queue in our own layout is begun there."""
 
 
 @final
@@ -57,28 +60,22 @@ class CuratorGround(Ground):
         Raises:
             ForeignNodeError: The path is a recipe in a layout of ours.
         """
-        if self._ready:
-            return
-        parents = [*ancestors(self.path)[:-1], *ancestors(self.locks)[:-1]]
-        mine = [self.path, self.locks, self._own, *(self.branch(name) for name in BRANCHES)]
-        while True:
-            await ensure(self._core, tuple(dict.fromkeys([*parents, *mine])), self.label, deadline)
+        await ensure_root(self._core, self.path, KIND, self.label, deadline, shared=True)
+        mine = (*ancestors(self.locks), self._own, *(self.branch(name) for name in BRANCHES))
+        while not self._ready:
             try:
-                data, _ = await self._core.ask(Get(self.path), deadline, self.label)
+                await ensure(self._core, mine, self.label, deadline)
             except NodeNotFoundError:
-                continue  # somebody has deleted it at this moment
-            break
-        if data.startswith(b'{"zkrecipes":'):
-            message = (
-                f"{self.label} is a recipe in zkrecipes' own layout, not a queue of Curator's. "
-                "Use another path, or the layout in which it was made"
-            )
-            raise ForeignNodeError(message, path=self.label)
-        self._ready = True
+                # Somebody deletes them at this moment.
+                if deadline.passed(self._core.runtime.now()):
+                    raise self._core.session.unavailable(self.label) from None
+            else:
+                self._ready = True
 
     def forget(self) -> None:
         """Something that must be there was not: somebody has deleted it. Look anew."""
         self._ready = False
+        forget_root(self._core, self.path, KIND)
 
     def read(self, slot: Slot, data: bytes, stat: Stat) -> Record:
         """Take an item's node apart."""
@@ -94,6 +91,10 @@ class CuratorGround(Ground):
             return Delete(slot.item, version)
         following = Record(follower(record.id), record.priority, record.rest[0], rest=record.rest[1:])
         return Set(slot.item, self.packed(following, slot), version)
+
+    def alone(self, slot: Slot) -> tuple[Operation, ...]:
+        """A lock of our own, within the transaction: Curator's leaves the item's version as it is."""
+        return Create(slot.claim, acl=self._core.nodes.acl), Delete(slot.claim)
 
     def nudge(self) -> tuple[Operation, ...]:
         """A child that comes and goes within the transaction: Curator's consumers watch the items, not the locks."""

@@ -38,9 +38,9 @@ class CuratorAdmin(Admin):
         parsed = [parse_item(self._queue.kind, text) for text in names]
         return sorted([name for name in parsed if name is not None], key=service_order)
 
-    async def _due(self, deadline: Deadline) -> float:
-        """What is due by then, is served now."""
-        return await self._queue.server_time(deadline) if self._queue.delays else math.inf
+    async def _due(self, names: Sequence[Name], deadline: Deadline) -> float:
+        """What of these is due by then, is served now."""
+        return await self._queue.server_time(deadline) if any(name.due for name in names) else math.inf
 
     async def stats(self, deadline: Deadline) -> QueueStats:
         """Count nodes, by listing them; one of Curator's may hold several items.
@@ -48,11 +48,11 @@ class CuratorAdmin(Admin):
         Raises:
             UnavailableError: No server answered in time.
         """
-        due = await self._due(deadline)
         items, locks = await self._ask([Children(self._queue.path), Children(self._queue.locks)], deadline)
         locked = dict.fromkeys(locks or [], True)
         names = self.in_order(self._place, items or [])
         free = [name for name in names if name.text not in locked]
+        due = await self._due(free, deadline)
         waiting = sum(name.due <= due for name in free)
         first = await self._first([self._place], 1, deadline, due)
         births = [entry.record.born or entry.made for entry in first]
@@ -70,4 +70,5 @@ class CuratorAdmin(Admin):
         Raises:
             UnavailableError: No server answered in time.
         """
-        return await self._first([self._place], count, deadline, await self._due(deadline))
+        due = await self._due(await self._free(self._place, deadline), deadline) if self._queue.delays else math.inf
+        return await self._first([self._place], count, deadline, due)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import final
+from typing import Final, final
 
 from zkrecipes.core import Core
 from zkrecipes.queue_curator import OWN, CuratorGround
@@ -16,6 +17,12 @@ from zkrecipes.queue_sight import Reservation, Sight
 from zkrecipes.timing import Deadline
 
 __all__ = ["CuratorView"]
+
+SEQUENCE: Final = 10
+"""Digits that the server adds to a name."""
+
+SKIPPED: Final = 300.0
+"""Seconds until what cannot be read is looked at again."""
 
 
 @final
@@ -42,9 +49,20 @@ class CuratorView(Sight):
         if changed and not (self._queue.kind == "curator" and shelf.usable(now())):
             await self._list(deadline)
         free = await self._due(deadline) if self._queue.delays else shelf.free
-        for name in self._choice(shelf, free, want):
+        for name in self._next(free, want):
             self._reserve(reservation, shelf.slot(name))
         self.wake_at = min((self.wake_at, *self._resting.values()))
+
+    def _next(self, free: list[Name], want: int) -> list[Name]:
+        """The next so many; where others were faster lately, from among those that are as urgent as the first."""
+        if self._queue.kind != "curator-priority":
+            return self._choice(self._shelf, free, want)
+        found: list[Name] = []
+        for _, equals in itertools.groupby(free, lambda name: name.text[:-SEQUENCE]):
+            found += self._choice(self._shelf, list(equals), want - len(found))
+            if len(found) == want:
+                break
+        return found
 
     async def _due(self, deadline: Deadline) -> list[Name]:
         """What the servers' time has come to; notes when the next one will be due."""
@@ -74,6 +92,11 @@ class CuratorView(Sight):
             del self._resting[item]
         if over:
             self._shelf.expire()
+
+    def skip(self, reservation: Reservation, slot: Slot) -> None:
+        """It cannot be served. Not for ever: its name is made again, if the queue's node is."""
+        self.drop(reservation, slot)
+        self.rest(slot, SKIPPED)
 
     def returned(self, slot: Slot) -> None:
         """A claim of ours was given back."""

@@ -79,6 +79,11 @@ class Ground(ABC):
         del record
         return Delete(slot.item, version)
 
+    def alone(self, slot: Slot) -> tuple[Operation, ...]:
+        """What is refused if somebody has claimed an item, where its version does not tell that."""
+        del slot
+        return ()
+
     def nudge(self) -> tuple[Operation, ...]:
         """What wakes consumers that would not notice otherwise that an item can be claimed again."""
         return ()

@@ -9,7 +9,7 @@ from zkrecipes.core import Core
 from zkrecipes.errors import AccessDeniedError, ConflictError, NodeExistsError, NodeNotFoundError, OutcomeUnknownError
 from zkrecipes.paths import ancestors
 from zkrecipes.port import Create, Exists, Get, Set
-from zkrecipes.stored import check_root, root_record
+from zkrecipes.stored import check_root, is_root, root_record
 from zkrecipes.timing import Deadline
 
 __all__ = ["ensure", "ensure_root", "forget_root"]
@@ -45,10 +45,20 @@ async def ensure(core: Core, paths: Sequence[str], label: str, deadline: Deadlin
             return
 
 
-async def ensure_root(core: Core, path: str, kind: str, label: str, deadline: Deadline) -> None:
+async def ensure_root(
+    core: Core, path: str, kind: str, label: str, deadline: Deadline, *, shared: bool = False
+) -> None:
     """Make the root node of a recipe, and its parents, where they are missing; look at it where it exists.
 
     Once it was seen, nothing is sent any more, until `forget_root`.
+
+    Args:
+        core: The client's core.
+        path: Full path of the node.
+        kind: Of the recipe.
+        label: What messages call it.
+        deadline: Until when.
+        shared: Another library may have made it as well, and written what it likes.
 
     Raises:
         ForeignNodeError: It is the root of something else, or of a format that this version does not know.
@@ -58,11 +68,15 @@ async def ensure_root(core: Core, path: str, kind: str, label: str, deadline: De
     while key not in core.shared:
         try:
             data, stat = await core.ask(Get(path), deadline, label)
-            if data:
+            if is_root(data) or (data and not shared):
                 check_root(data, kind, label)
-            else:
+            elif not data:
                 # Somebody has made it as a parent of something.
-                await core.ask(Set(path, root_record(kind), stat.version), deadline, label)
+                try:
+                    await core.ask(Set(path, root_record(kind), stat.version), deadline, label)
+                except AccessDeniedError:
+                    if not shared:
+                        raise
         except NodeNotFoundError:
             await ensure(core, ancestors(path)[:-1], label, deadline)
             try:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from zkrecipes.errors import DecodeError, ForeignNodeError
 
-__all__ = ["FORMAT", "MAGIC", "check_root", "pack", "root_record", "unpack"]
+__all__ = ["FORMAT", "MAGIC", "check_root", "is_root", "pack", "root_record", "unpack"]
 
 FORMAT: Final = 1
 MAGIC: Final = b"ZR"
@@ -63,6 +63,11 @@ def unpack(raw: bytes, path: str) -> tuple[dict[str, Any], bytes]:
 def root_record(kind: str) -> bytes:
     """What the root node of a recipe holds: which recipe it is, in which format."""
     return json.dumps({"zkrecipes": kind, "format": FORMAT}, separators=(",", ":")).encode()
+
+
+def is_root(raw: bytes) -> bool:
+    """Whether a node holds what `root_record` wrote, of whatever recipe and format."""
+    return raw.startswith(b'{"zkrecipes":')
 
 
 def check_root(raw: bytes, kind: str, path: str) -> None:
