@@ -321,20 +321,21 @@ class Log:
             while low < high:
                 middle = (low + high) // 2
                 czxid = await self._czxid(Position(segment, indices[middle]), deadline)
-                if czxid is None or czxid < zxid:
+                if czxid is None or czxid <= zxid:
                     low = middle + 1  # None: removed since, and old ones are removed first
                 else:
                     high = middle
-            found = indices[low : low + count]
-            if found and await self._czxid(Position(segment, found[0]), deadline) != zxid:
-                found = []
+            # From the last of them: the first ones may be removed already.
+            last = indices[low - 1] if low else -1
+            if last < count - 1 or await self._czxid(Position(segment, last), deadline) != zxid:
+                last = -1
         except ZkRecipesError as error:
             message = f"a message was stored in {self.label}, but its position could not be read: {error}"
             raise OutcomeUnknownError(message, path=self.label) from error
-        if len(found) < count:
+        if last < 0:
             message = f"a message was stored in {self.label}, and has been removed before its position could be read"
             raise OutcomeUnknownError(message, path=self.label)
-        return [Position(segment, index) for index in found]
+        return [Position(segment, index) for index in range(last - count + 1, last + 1)]
 
     async def _czxid(self, position: Position, deadline: Deadline) -> int | None:
         stat: Stat | None = await self.core.ask(Exists(self.places.message(position)), deadline, self.label)
