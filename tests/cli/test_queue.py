@@ -106,6 +106,38 @@ def test_dead_letters_are_shown_and_put_back(cli: Cli, zk: zkr.Client) -> None:
     assert [each.item for each in queue.peek(5)] == [b"two", b"one"]
 
 
+def test_every_verb_knows_curators_layouts(cli: Cli, zk: zkr.Client) -> None:
+    def call(verb: str, *arguments: str) -> str:
+        ended = cli.call("queue", verb, PATH, "--layout", "curator-priority", "--lock-path", "/locks", *arguments)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    assert call("put", "second", "--priority", "5") == "queue-1000000050000000000\n"
+    urgent = call("put", "first", "--priority", "-1").strip()
+    assert sorted(zk.children(PATH)) == [urgent, "queue-1000000050000000000"]
+    assert [each["id"] for each in json.loads(call("peek", "--json"))["items"]] == [urgent, "queue-1000000050000000000"]
+    assert call("take") == "first\n"
+    assert call("stats").startswith("1 waiting, 0 delayed, 0 claimed, 0 dead")
+    options = ("--layout", "curator-priority", "--lock-path", "/locks", "--max-attempts", "1", "--", "false")
+    assert cli.run("queue", "take", PATH, *options).returncode == 1
+    [letter] = json.loads(call("dead", "--json"))["dead"]
+    assert (letter["id"], letter["priority"]) == ("queue-1000000050000000000", 5)
+    assert call("redrive", letter["id"]) == "1 put back\n"
+    queue = zkr.Queue(zk, PATH, layout="curator-priority", lock_path="/locks")
+    with queue.take(timeout=5.0) as claim:
+        assert (claim.item, claim.attempt) == (b"second", 1)
+    assert zk.exists(f"{PATH}-locks") is None
+
+
+def test_a_failed_item_of_a_delay_queue_is_served_later(cli: Cli, zk: zkr.Client) -> None:
+    queue = zkr.Queue(zk, PATH, layout="curator-delay")
+    queue.put(b"item")
+    options = ("--layout", "curator-delay", "--retry-after", "60", "--", "false")
+    assert cli.run("queue", "take", PATH, *options).returncode == 1
+    stats = queue.stats()
+    assert (stats.waiting, stats.delayed) == (0, 1)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -118,6 +150,14 @@ def test_dead_letters_are_shown_and_put_back(cli: Cli, zk: zkr.Client) -> None:
         ("take", PATH, "--timeout", "-1"),
         ("redrive", PATH),
         ("redrive", PATH, "id", "--all"),
+        ("put", PATH, "a", "--layout", "ours"),
+        ("put", PATH, "a", "--lock-path", "/locks"),
+        ("put", PATH, "a", "--layout", "curator", "--priority", "1"),
+        ("put", PATH, "a", "--layout", "curator", "--delay", "1"),
+        ("stats", PATH, "--layout", "curator", "--lock-path", PATH),
+        ("peek", PATH, "--layout", "curator", "--lock-path", f"{PATH}/locks"),
+        ("take", PATH, "--layout", "curator", "--lock-path", "/queues"),
+        ("take", PATH, "--layout", "curator-priority", "--retry-after", "1", "--timeout", "0", "--", "true"),
     ],
 )
 def test_bad_arguments(cli: Cli, arguments: tuple[str, ...]) -> None:

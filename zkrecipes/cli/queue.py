@@ -26,9 +26,26 @@ from zkrecipes.cli.verbs import (
 from zkrecipes.cli.watch import shown, text_of
 from zkrecipes.leadership import checked_grace
 from zkrecipes.queue import Claim, Queue, QueuedItem
+from zkrecipes.queue_parts import Layout
 from zkrecipes.timing import to_seconds
 
 __all__ = ["app"]
+
+LayoutName = Annotated[
+    Layout,
+    typer.Option(
+        "--layout",
+        help="curator… share a queue with Curator's DistributedQueue, DistributedPriorityQueue, DistributedDelayQueue.",
+    ),
+]
+LockPath = Annotated[
+    str | None,
+    typer.Option(
+        "--lock-path",
+        metavar="PATH",
+        help="What Curator's consumers were given as lockPath, in its layouts; PATH-locks by default.",
+    ),
+]
 
 app = typer.Typer(help="Put items into a queue, work them off, look at it.", no_args_is_help=True)
 
@@ -47,6 +64,8 @@ def put(
     headers: Annotated[
         list[str] | None, typer.Option("--header", metavar="KEY=TEXT", help="For the consumer; may be repeated.")
     ] = None,
+    layout: LayoutName = "segments",
+    lock_path: LockPath = None,
     as_json: Json = False,
 ) -> None:
     """Store items, all in one transaction, and print their identifiers."""
@@ -56,7 +75,7 @@ def put(
             message = f"--dedup-id names one item, and there are {len(payloads)}"
             raise UsageProblem(message)
         with usage_errors():
-            queue = Queue(zk, path)
+            queue = Queue(zk, path, layout=layout, lock_path=lock_path)
             pairs = dict(_pair(header) for header in headers or ())
             if dedup_id is not None:
                 ids = [queue.put(payloads[0], priority=priority, delay=delay, dedup_id=dedup_id, headers=pairs)]
@@ -93,6 +112,8 @@ def take(
     session_timeout: SessionTimeout = 10.0,
     grace: Grace = None,
     server_tick: ServerTick = None,
+    layout: LayoutName = "segments",
+    lock_path: LockPath = None,
     as_json: Json = False,
 ) -> None:
     """Wait for an item, and print it; it is acknowledged once it is printed.
@@ -105,10 +126,12 @@ def take(
     signals = Signals()
     with verb(as_json=as_json), signals.caught(), settings_of(context).connect(session_timeout, server_tick) as zk:
         with usage_errors():
-            queue = Queue(zk, path, max_attempts=max_attempts)
+            queue = Queue(zk, path, layout=layout, lock_path=lock_path, max_attempts=max_attempts)
             seconds = checked_grace(zk.core, grace)
             to_seconds(timeout)
-            to_seconds(retry_after, "retry_after")
+            if to_seconds(retry_after, "retry_after") and layout in {"curator", "curator-priority"}:
+                message = f"--retry-after needs delays, which --layout {layout} has not: a failed item is served again"
+                raise UsageProblem(message)
         claim = queue.take(timeout)
         if command:
             fail(_work(claim, command, seconds, signals, retry_after))
@@ -149,11 +172,18 @@ def _work(claim: Claim[bytes], command: list[str], grace: float, signals: Signal
 
 
 @app.command("stats")
-def stats(context: typer.Context, path: Path, *, as_json: Json = False) -> None:
+def stats(
+    context: typer.Context,
+    path: Path,
+    *,
+    layout: LayoutName = "segments",
+    lock_path: LockPath = None,
+    as_json: Json = False,
+) -> None:
     """Show how many items wait, are delayed, claimed, dead, and the age of the oldest that waits."""
     with verb(as_json=as_json), settings_of(context).connect() as zk:
         with usage_errors():
-            queue = Queue(zk, path)
+            queue = Queue(zk, path, layout=layout, lock_path=lock_path)
         now = queue.stats()
     value = {"path": path, "waiting": now.waiting, "delayed": now.delayed, "claimed": now.claimed, "dead": now.dead}
     text = f"{now.waiting} waiting, {now.delayed} delayed, {now.claimed} claimed, {now.dead} dead"
@@ -168,20 +198,29 @@ def peek(
     path: Path,
     *,
     count: Annotated[int, typer.Option("--count", "-n", metavar="N", help="How many.")] = 10,
+    layout: LayoutName = "segments",
+    lock_path: LockPath = None,
     as_json: Json = False,
 ) -> None:
     """Show what is served next; nothing is claimed."""
     with verb(as_json=as_json), settings_of(context).connect() as zk, usage_errors():
-        items = Queue(zk, path).peek(count)
+        items = Queue(zk, path, layout=layout, lock_path=lock_path).peek(count)
     _show(path, "items", items, f"nothing waits in {path}")
 
 
 @app.command("dead")
-def dead(context: typer.Context, path: Path, *, as_json: Json = False) -> None:
+def dead(
+    context: typer.Context,
+    path: Path,
+    *,
+    layout: LayoutName = "segments",
+    lock_path: LockPath = None,
+    as_json: Json = False,
+) -> None:
     """Show the dead letters, with their errors, the oldest first."""
     with verb(as_json=as_json), settings_of(context).connect() as zk:
         with usage_errors():
-            queue = Queue(zk, path)
+            queue = Queue(zk, path, layout=layout, lock_path=lock_path)
         letters = queue.dead_letters()
     _show(path, "dead", letters, f"no dead letter in {path}")
 
@@ -193,6 +232,8 @@ def redrive(
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID…", help="Of dead letters.")] = None,
     *,
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    layout: LayoutName = "segments",
+    lock_path: LockPath = None,
     as_json: Json = False,
 ) -> None:
     """Put dead letters back at the end of the line, as if never attempted. Status 1 if one of the IDs is none."""
@@ -201,7 +242,7 @@ def redrive(
         raise UsageProblem(message)
     with verb(as_json=as_json), settings_of(context).connect() as zk:
         with usage_errors():
-            queue = Queue(zk, path)
+            queue = Queue(zk, path, layout=layout, lock_path=lock_path)
         done = queue.redrive(None if everything else ids)
     out.value({"path": path, "redriven": done}, f"{done} put back")
     if not everything and done != len(dict.fromkeys(ids or ())):
