@@ -9,7 +9,7 @@ Does not promise: exactly once. A consumer that dies between its work and the ac
 served again. Nor strict order over several consumers. Nor is it a message broker: each item is a node in the memory of
 every server; up to ten thousand waiting items of a few kilobytes are what ZooKeeper is for.
 
-Nodes: see queue_layout.py.
+Nodes: see queue_layout.py, and queue_curator_layout.py.
 
 Source: ZooKeeper's queue recipe, kazoo's LockingQueue, Curator's queues. We differ: segments; claims that the server
 checks; one transaction for many items; nothing is decided by a client's clock.

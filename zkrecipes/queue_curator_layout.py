@@ -5,6 +5,8 @@
     DistributedDelayQueue       <path>/queue-|<when due, in ms since 1970, in hexadecimal digits>|<sequence>
 
     <lock path>/<the item's name>   ephemeral: somebody has claimed it
+    <lock path>/zkrecipes/          ours: dead/<id>-<sequence>, ids/… (dedup.py), marks/… (marks.py)
+    <path>                          what Curator has written; where it is empty, {"zkrecipes":"curator-queue","format":1}
 
 An item's node: 00010001, then for each item 01, its length (4 bytes, big-endian) and itself, and 02 at the end. Several
 items in one node are what Curator's putMulti makes. Curator reads no further than the 02: what we must remember of an
