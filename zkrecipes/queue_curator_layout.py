@@ -6,7 +6,7 @@
 
     <lock path>/<the item's name>   ephemeral: somebody has claimed it
     <lock path>/zkrecipes/          ours: dead/<id>-<sequence>, ids/… (dedup.py), marks/… (marks.py)
-    <path>                          what Curator has written; where it is empty, {"zkrecipes":"curator-queue","format":1}
+    <path>                          what Curator has written; or {"zkrecipes":"curator-queue","format":1}, if nothing
 
 An item's node: 00010001, then for each item 01, its length (4 bytes, big-endian) and itself, and 02 at the end. Several
 items in one node are what Curator's putMulti makes. Curator reads no further than the 02: what we must remember of an
