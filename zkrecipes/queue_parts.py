@@ -21,7 +21,7 @@ from zkrecipes.queue_shelves import shelves_of
 from zkrecipes.queue_sight import Sight
 from zkrecipes.queue_view import View
 
-__all__ = ["Layout", "Parts", "curator_parts", "shelf_parts"]
+__all__ = ["LAYOUTS", "Layout", "Parts", "curator_parts", "shelf_parts"]
 
 Layout = Literal["segments", "curator", "curator-priority", "curator-delay"]
 """Ours, or that of Curator's DistributedQueue, DistributedPriorityQueue, DistributedDelayQueue."""

@@ -283,6 +283,7 @@ def test_wait_for_raises_what_the_predicate_raises(hall: Hall) -> None:
 # --- outages ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.serial
 def test_starting_and_waiting_in_an_outage(hall: Hall, zkr_proxy: FaultProxy) -> None:
     """The deadline is kept; a listener whose start has failed is closed, and leaves nothing."""
     tree = hall.start(hall.tree("/t"))

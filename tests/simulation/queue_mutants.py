@@ -31,7 +31,7 @@ def a_lost_reply_of_a_put_means_that_it_is_not_stored() -> Iterator[None]:
         yield
 
 
-@mutant("is nowhere|stands twice|said to be acknowledged", "queue")
+@mutant("is nowhere|stands twice|said to be acknowledged|/_mark_", "queue")
 def two_writes_at_once_share_a_mark() -> Iterator[None]:
     with edited(Marks, "_take", ("return mark", "return self._free.append(mark) or mark")):
         yield

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Final, NoReturn, final
 
 from zkrecipes.errors import DecodeError
+from zkrecipes.queue_curator_layout import CURATOR_LAYOUTS, parse_item, read_items
 from zkrecipes.queue_layout import Record, read_record
 from zkrecipes.testing.simulation.server import Txn
 from zkrecipes.testing.simulation.tree import Change
@@ -28,8 +29,9 @@ class Items:
         dead: Items that are dead letters.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, layout: str) -> None:
         self._world = world
+        self._curator = next((kind for kind in CURATOR_LAYOUTS if kind == layout), None)
         self.stands: dict[str, str] = {}
         self.gone: dict[str, None] = {}
         self.dead: dict[str, None] = {}
@@ -80,20 +82,20 @@ class Items:
         created: list[tuple[str, str]] = []
         buried: list[str] = []
         for change in txn.changes:
-            kind = _kind(change.path)
+            kind = _kind(change.path) if self._curator is None else _curator_kind(change.path)
             if kind == "head" and change.kind in {"create", "set"}:
                 self._heads[change.path.removesuffix("/head")] = int(change.data)
             elif kind == "item" and change.kind == "delete":
                 deleted.append(change.path)
             elif kind == "item" and change.kind == "create":
-                record = self._record(change)
+                record = self._record(change, txn.time)
                 created.append((record.id, change.path))
                 self._made[change.path] = txn.time
                 self._records[change.path] = record
             elif kind == "item" and change.kind == "set":
                 self._set(change, txn)
             elif kind == "dead" and change.kind == "create":
-                buried.append(self._record(change).id)
+                buried.append(self._letter(change).id)
         for path in deleted:
             self._deleted(path, moved=[item for item, _ in created], buried=buried)
         for item, path in created:
@@ -107,6 +109,8 @@ class Items:
         if item in self.stands:
             self._complain(f"{item} stands twice: at {self.stands[item]} and {path}")
         self.stands[item] = path
+        if self._curator is not None:
+            return
         lane, shelf, _ = path.rsplit("/", 2)
         if int(shelf[1:]) != self._heads[lane]:
             self._complain(f"{item} was put into {shelf} of {lane}, though {self._heads[lane]} is the head")
@@ -125,20 +129,32 @@ class Items:
 
     def _set(self, change: Change, txn: Txn) -> None:
         before = self._records[change.path]
-        record = self._records[change.path] = self._record(change)
+        record = self._records[change.path] = self._record(change, self._made[change.path])
         if record.id != before.id or record.payload != before.payload or record.priority != before.priority:
             self._complain(f"{before.id} was changed: {record}")
         if record.attempts > before.attempts and txn.time + SLACK < self._made[change.path] + before.delay:
             self._complain(f"{record.id} was claimed {self._made[change.path] + before.delay - txn.time} ms too early")
 
-    def _record(self, change: Change) -> Record:
+    def _record(self, change: Change, made: int) -> Record:
+        if self._curator is None:
+            return self._letter(change)
+        name = parse_item(self._curator, change.path.rpartition("/")[2])
+        try:
+            if name is None:
+                self._complain(f"{change.path} is no name of {self._curator}")
+            return read_items(change.data, name, made, change.path)
+        except DecodeError as error:
+            message = f"what was written cannot be read: {error}"
+            raise Violation(message, self._world.seed) from error
+
+    def _letter(self, change: Change) -> Record:
         try:
             return read_record(change.data, change.path)
         except DecodeError as error:
             message = f"what was written cannot be read: {error}"
             raise Violation(message, self._world.seed) from error
 
-    def _complain(self, what: str) -> None:
+    def _complain(self, what: str) -> NoReturn:
         raise Violation(what, self._world.seed)
 
 
@@ -151,3 +167,9 @@ def _kind(path: str) -> str:
     if parts[0] in {"lanes", "delayed"} and len(parts) == 4 and parts[2].startswith("s"):
         return "item"
     return ""
+
+
+def _curator_kind(path: str) -> str:
+    if path.startswith(f"{PATH}-locks/zkrecipes/dead/"):
+        return "dead"
+    return "item" if path.startswith(f"{PATH}/queue-") else ""

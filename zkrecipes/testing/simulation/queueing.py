@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from typing import final
 
 from zkrecipes.flow import Wait
+from zkrecipes.queue_parts import LAYOUTS, Layout
 from zkrecipes.queue_recipe import QueueRecipe
 from zkrecipes.testing.simulation.checks import ThirdParty
 from zkrecipes.testing.simulation.client import SimulatedClient
@@ -60,7 +61,8 @@ class Queueing:
         for client in self.clients:
             client.process.starved = 0.01 if self.starved else 0.0
             client.runtime.on_failure = self.failed
-        self.items = Items(world)
+        self.layout: Layout = LAYOUTS[1 + int(chance() * 3)] if chance() < 0.3 else "segments"
+        self.items = Items(world, self.layout)
         self.ensemble.on_commit = self.items.committed
         self.producers: list[Producer] = []
         self.consumers: list[Consumer] = []
@@ -71,7 +73,7 @@ class Queueing:
         if not quiet:
             self._faults.plan(2 + int(chance() * 6), third_party=chance() < 0.3, calls=self._hurt)
         world.after_event = self._check
-        world.note("world", "queue, %d servers, tick %.1f s, shelves of %d", size, tick, self.segment_size)
+        world.note("world", "queue, %d servers, tick %.1f s, %s of %d", size, tick, self.layout, self.segment_size)
 
     @property
     def turns(self) -> int:
@@ -83,6 +85,7 @@ class Queueing:
         return QueueRecipe(
             client.core,
             PATH,
+            layout=self.layout,
             max_attempts=self.max_attempts,
             segment_size=self.segment_size,
             visibility=self.visibility,

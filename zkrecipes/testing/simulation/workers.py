@@ -40,7 +40,14 @@ class Producer(Actor["Queueing"]):
         timeout = 5.0 if chance() < 0.7 else 0.05 + chance()
         count = 3 if chance() < 0.2 else 1
         delay = 1.5 * chance() if chance() < 0.2 else 0.0
-        records = self._queue.records([b"x"] * count, int(3 * chance()) - 1, delay, None)
+        priority = int(3 * chance()) - 1
+        layout = self.play.layout
+        records = self._queue.records(
+            [b"x"] * count,
+            priority if layout in {"segments", "curator-priority"} else 0,
+            delay if layout in {"segments", "curator-delay"} else 0.0,
+            None,
+        )
         began, freezes = process.now(), process.freezes
         self.calling = True
         try:
@@ -55,7 +62,8 @@ class Producer(Actor["Queueing"]):
             self.calling = False
             self.check_time(began, freezes, timeout, "put")
         for item in stored:
-            self._items.told(item)
+            if not item.startswith("zxid-"):  # its name was not known any more when the reply was found to be lost
+                self._items.told(item)
 
 
 @final
@@ -129,7 +137,8 @@ class Consumer(Actor["Queueing"]):
             if choice < 0.7:
                 await self._acknowledge([each])
             elif choice < 0.85:
-                await self._give_up(each, 0.0 if choice < 0.8 else 0.8 * chance())
+                delay = 0.0 if choice < 0.8 else 0.8 * chance()
+                await self._give_up(each, delay if self.play.layout in {"segments", "curator-delay"} else 0.0)
             else:
                 await each.grip.release()
             await self.pause(0.2 * self.play.pace * chance())
