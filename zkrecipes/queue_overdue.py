@@ -71,23 +71,32 @@ class Overdue:
                 data, stat = await self._session.result(call, deadline.at)
             except ZkRecipesError:
                 continue
-            limit = visible_for(data)
-            if limit is None:
-                continue
-            left = stat.mtime + limit - time
+            left = _left(data, stat, time)
             if left > 0:
                 soonest = min(soonest, self._core.runtime.now() + left / 1000)
                 continue
-            broken = await self._break(slot, stat, deadline) or broken
+            broken = await self._break(slot, time, deadline) or broken
         return -math.inf if broken else soonest
 
-    async def _break(self, slot: Slot, claim: Stat, deadline: Deadline) -> bool:
+    async def _break(self, slot: Slot, time: int, deadline: Deadline) -> bool:
+        # The item first: a claim that is read behind it, and that the item's version then still belongs to, is the one
+        # that is ended. Somebody else may have ended the one that we saw, and taken the item: its node looks the same.
+        item, claim = self._session.call(Get(slot.item)), self._session.call(Get(slot.claim))
         try:
-            data, stat = await self._session.result(self._session.call(Get(slot.item)), deadline.at)
+            data, stat = await self._session.result(item, deadline.at)
+            claimed, claim_stat = await self._session.result(claim, deadline.at)
+            if _left(claimed, claim_stat, time) > 0:
+                return False
             # The item's new version takes the claim from its holder; the claim's says that it was not extended.
-            operations = (Set(slot.item, data, stat.version), Delete(slot.claim, claim.version), *self._ground.nudge())
-            await self._ground.marks.commit(operations, deadline)
+            ends = (Set(slot.item, data, stat.version), Delete(slot.claim, claim_stat.version))
+            await self._ground.marks.commit((*ends, *self._ground.nudge()), deadline)
         except (TransactionError, NodeNotFoundError, OutcomeUnknownError) as error:
             logger.debug("The claim %s is over, or was extended: %s", slot.claim, error)
             return False
         return True
+
+
+def _left(data: bytes, stat: Stat, time: int) -> float:
+    """For how many milliseconds a claim still counts; infinite if as long as its session lives."""
+    limit = visible_for(data)
+    return math.inf if limit is None else stat.mtime + limit - time
